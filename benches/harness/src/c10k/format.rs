@@ -1,0 +1,41 @@
+//! Numbers for people.
+
+/// A number in groups of three digits.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A number of bytes in the unit that suits it.
+pub(super) fn bytes(number: u64) -> String {
+    match number {
+        0..10_000 => format!("{} B", count(number)),
+        10_000..10_000_000 => format!("{:.1} kB", number as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", number as f64 / 1e6),
+        _ => format!("{:.1} GB", number as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        let grouped = [0, 999, 1_000, 12_345, 1_234_567].map(count);
+        assert_eq!(grouped, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn bytes_take_a_fitting_unit() {
+        let sized = [9_999, 10_000, 2_345_678, 12_345_678, 12_345_678_901].map(bytes);
+        assert_eq!(sized, ["9,999 B", "10.0 kB", "2345.7 kB", "12.3 MB", "12.3 GB"]);
+    }
+}

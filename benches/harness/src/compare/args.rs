@@ -1,0 +1,281 @@
+//! The command line of `compare`, and the plan that follows from it.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::record::Contestant;
+use crate::cpu::CpuList;
+use crate::limits;
+use crate::load::{Load, Mode};
+
+/// Addresses that churn is spread over, as a closed connection holds its port for a while.
+const CHURN_SOURCES: u64 = 4;
+
+/// The largest message.
+const LARGEST_SIZE: usize = 16 << 20;
+
+/// Compare two echo servers by interleaved slices.
+///
+/// The servers are commands which print `listening on ADDRESS` on stdout. A second instance of B
+/// is measured as well: its ratio to the first one shows the noise of the machine.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_override_self = true)]
+pub(crate) struct Args {
+    /// Command line of server A (split as by a shell, run without one).
+    #[arg(long, value_name = "COMMAND")]
+    a: String,
+    /// Command line of server B, the yardstick.
+    #[arg(long, value_name = "COMMAND")]
+    b: String,
+    /// Name of A in the report.
+    #[arg(long, default_value = "A")]
+    label_a: String,
+    /// Name of B in the report.
+    #[arg(long, default_value = "B")]
+    label_b: String,
+    /// CPUs of the servers.
+    #[arg(long, default_value = "0", value_name = "CPUS")]
+    server_cpus: CpuList,
+    /// CPUs of the client.
+    #[arg(long, default_value = "1", value_name = "CPUS")]
+    client_cpus: CpuList,
+    /// Threads of the client, each with connections of its own.
+    #[arg(long, default_value_t = 1)]
+    client_threads: usize,
+    /// How messages are paced.
+    #[arg(long, value_enum, default_value_t = Pacing::Closed)]
+    mode: Pacing,
+    /// Measured connections (of `closed` and `rate`).
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Messages each connection keeps in flight (of `closed`).
+    #[arg(long, default_value_t = 1)]
+    depth: usize,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Messages per second over all connections (of `rate`).
+    #[arg(long, required_if_eq("mode", "rate"))]
+    rate: Option<f64>,
+    /// Sends later than this after their time are counted as late (of `rate`).
+    #[arg(long, default_value = "1ms", value_parser = humantime::parse_duration)]
+    late_after: Duration,
+    /// Connections under way at a time (of `churn`).
+    #[arg(long, default_value_t = 16)]
+    concurrency: usize,
+    /// End connections with RST instead of FIN (of `churn`).
+    #[arg(long)]
+    reset: bool,
+    /// Further connections which carry as much as they can, beside the measured ones.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    background_firehose: usize,
+    /// Rounds, in each of which every server is measured once.
+    #[arg(long, default_value_t = 30)]
+    pairs: usize,
+    /// How long a server is measured at a time.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    slice: Duration,
+    /// How long it is loaded before that.
+    #[arg(long, default_value = "300ms", value_parser = humantime::parse_duration)]
+    warmup: Duration,
+    /// Poll for replies instead of sleeping: spares the server the cost of waking the client.
+    #[arg(long)]
+    spin: bool,
+    /// Seed of the order within rounds and of the resampling.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Write everything that was measured to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Pacing {
+    /// Each connection keeps messages in flight.
+    Closed,
+    /// Messages are due at a constant rate, and latency counts from then.
+    Rate,
+    /// Connect, one echo, close.
+    Churn,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) load: Load,
+    pub(super) server_cpus: CpuList,
+    pub(super) rounds: usize,
+    pub(super) seed: u64,
+    commands: [String; 2],
+    labels: [String; 3],
+}
+
+impl Plan {
+    /// Checks the arguments; `ports` are those the kernel gives to outgoing connections.
+    pub(super) fn new(args: &Args, ports: (u16, u16)) -> Result<Self> {
+        let mode = match (args.mode, args.rate) {
+            (Pacing::Closed, _) => Mode::Closed { depth: args.depth },
+            (Pacing::Churn, _) => Mode::Churn { reset: args.reset },
+            (Pacing::Rate, rate) => {
+                Mode::Rate { per_second: rate.unwrap_or_default(), late_after: args.late_after }
+            }
+        };
+        let churn = args.mode == Pacing::Churn;
+        let connections = if churn { args.concurrency } else { args.connections };
+        ensure!((1..=LARGEST_SIZE).contains(&args.size), "--size must be 1 to {LARGEST_SIZE}");
+        ensure!(args.depth > 0, "--depth must be at least 1");
+        ensure!(args.depth * args.size <= 4 * LARGEST_SIZE, "--depth times --size is too much");
+        ensure!(args.pairs > 0, "--pairs must be at least 1");
+        ensure!(!args.slice.is_zero(), "--slice must not be zero");
+        ensure!(args.client_threads > 0, "--client-threads must be at least 1");
+        ensure!(connections >= args.client_threads, "every client thread needs a connection");
+        ensure!(
+            !churn || args.background_firehose == 0,
+            "--background-firehose goes with connections that stay"
+        );
+        if let Mode::Rate { per_second, .. } = mode {
+            ensure!(per_second.is_finite() && per_second > 0.0, "--rate must be positive");
+        }
+        // A port that is taken can be used again, but only after a search that takes its time.
+        let ports_in_use = if churn && !args.reset {
+            CHURN_SOURCES * u64::from(ports.1 - ports.0) / 2
+        } else {
+            (connections + args.background_firehose) as u64
+        };
+        Ok(Self {
+            load: Load {
+                mode,
+                connections,
+                size: args.size,
+                firehose: args.background_firehose,
+                threads: args.client_threads,
+                cpus: args.client_cpus.clone(),
+                warmup: args.warmup,
+                slice: args.slice,
+                spin: args.spin,
+                sources: limits::sources(ports_in_use, ports),
+            },
+            server_cpus: args.server_cpus.clone(),
+            rounds: args.pairs,
+            seed: args.seed.unwrap_or_else(seed_from_time),
+            commands: [args.a.clone(), args.b.clone()],
+            labels: [args.label_a.clone(), args.label_b.clone(), format!("{}'", args.label_b)],
+        })
+    }
+
+    /// The connections that are open at a time.
+    pub(super) fn connections_in_all(&self) -> u64 {
+        (self.load.connections + self.load.firehose) as u64
+    }
+
+    pub(super) fn command(&self, contestant: Contestant) -> &str {
+        match contestant {
+            Contestant::A => &self.commands[0],
+            Contestant::B | Contestant::Control => &self.commands[1],
+        }
+    }
+
+    pub(super) fn label(&self, contestant: Contestant) -> &str {
+        &self.labels[contestant.index()]
+    }
+}
+
+fn seed_from_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(more: &str) -> Result<Args> {
+        let required = ["compare", "--a", "server --fast", "--b", "server"];
+        let words = required.into_iter().chain(more.split_whitespace());
+        Ok(Cli::try_parse_from(words)?.args)
+    }
+
+    fn plan(more: &str) -> Result<Plan> {
+        Plan::new(&parse(more)?, (32_768, 60_999))
+    }
+
+    #[test]
+    fn the_defaults_are_a_closed_loop() {
+        let plan = plan("").unwrap();
+        let load = &plan.load;
+        assert!(matches!(load.mode, Mode::Closed { depth: 1 }));
+        assert_eq!((load.connections, load.size, load.threads), (64, 64, 1));
+        assert_eq!(load.slice, Duration::from_secs(1));
+        assert_eq!(load.warmup, Duration::from_millis(300));
+        assert_eq!((plan.rounds, plan.server_cpus.len()), (30, 1));
+        assert!(load.sources.is_empty());
+        assert_eq!(plan.command(Contestant::A), "server --fast");
+        assert_eq!(plan.command(Contestant::Control), "server");
+        assert_eq!(plan.label(Contestant::Control), "B'");
+    }
+
+    #[test]
+    fn a_rate_is_needed_and_positive() {
+        assert!(plan("--mode rate").is_err());
+        assert!(plan("--mode rate --rate 0").is_err());
+        assert!(plan("--mode rate --rate inf").is_err());
+        let plan = plan("--mode rate --rate 5e3 --late-after 200us").unwrap();
+        let Mode::Rate { per_second, late_after } = plan.load.mode else {
+            panic!("another mode");
+        };
+        assert_eq!((per_second, late_after), (5_000.0, Duration::from_micros(200)));
+    }
+
+    #[test]
+    fn churn_counts_its_concurrency_and_spreads_its_ports() {
+        let spread = plan("--mode churn --concurrency 8").unwrap();
+        assert_eq!(spread.connections_in_all(), 8);
+        assert_eq!(spread.load.sources.len(), 4);
+        assert!(plan("--mode churn --reset").unwrap().load.sources.is_empty());
+        assert!(plan("--mode churn --background-firehose 1").is_err());
+    }
+
+    #[test]
+    fn many_connections_need_several_sources() {
+        let plan = plan("--connections 14000 --background-firehose 1000").unwrap();
+        assert_eq!(plan.connections_in_all(), 15_000);
+        assert_eq!(plan.load.sources.len(), 2);
+    }
+
+    #[test]
+    fn labels_and_cpus_are_taken() {
+        let plan = plan("--label-b epoll --server-cpus 0,1 --client-cpus 2").unwrap();
+        assert_eq!(plan.label(Contestant::Control), "epoll'");
+        assert_eq!((plan.server_cpus.len(), plan.load.cpus.len()), (2, 1));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for wrong in [
+            "--size 0",
+            "--size 99999999",
+            "--depth 0",
+            "--pairs 0",
+            "--slice 0s",
+            "--client-threads 0",
+            "--connections 1 --client-threads 2",
+            "--server-cpus none",
+            "--slice fast",
+            "--mode open",
+        ] {
+            assert!(plan(wrong).is_err(), "{wrong}");
+        }
+    }
+}

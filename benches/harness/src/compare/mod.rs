@@ -1,0 +1,137 @@
+//! Two echo servers measured in turns, beside a second instance of one of them.
+//!
+//! Two runs on a shared machine differ by more than two good servers do. So slices are short, the
+//! servers take turns in a random order, and what is compared is the ratio within a round. The
+//! control (the same server twice) shows what ratio means nothing.
+
+mod args;
+mod record;
+mod report;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use hdrhistogram::Histogram;
+
+use crate::cpu::CpuClock;
+use crate::load::{Loader, Slice};
+use crate::process::Server;
+use crate::{interrupt, latency, limits, outcome};
+
+pub(crate) use args::Args;
+use args::Plan;
+use record::{Contestant, SliceRecord};
+
+/// How long a server's end may trail the loss of its connections.
+const END_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Everything that was measured.
+#[derive(Debug)]
+struct Measured {
+    slices: Vec<SliceRecord>,
+    /// All latencies of each contestant.
+    latencies: [Histogram<u64>; 3],
+}
+
+/// The servers under test, in the order of [`Contestant::ALL`].
+type Servers = [Server; 3];
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let descriptors = limits::raise_descriptor_limit()?;
+    let plan = Plan::new(args, limits::ephemeral_ports()?)?;
+    limits::ensure_descriptors(plan.connections_in_all(), descriptors)?;
+    let file = args.json.as_deref().map(outcome::create).transpose()?;
+    let stop = interrupt::flag()?;
+
+    let mut measured = Measured { slices: Vec::new(), latencies: [(); 3].map(|()| latency::histogram()) };
+    let outcome = measure(&plan, &stop, &mut measured);
+    let failure = outcome.err().map(|error| format!("{error:#}"));
+    let summary = report::Summary::of(&measured, plan.seed);
+    if let Some(summary) = &summary {
+        print!("{}", report::text(&plan, &measured, summary));
+    }
+    if let Some(file) = file {
+        report::write_json(file, &plan, &measured, summary.as_ref(), failure.as_deref())?;
+    }
+    failure.map_or(Ok(()), |failure| bail!(failure))
+}
+
+fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()> {
+    // Only to be told now, and clearly, if the servers could not use theirs.
+    plan.server_cpus.pin_this_thread()?;
+    // Before any thread is started, as they all inherit this.
+    plan.load.cpus.pin_this_thread()?;
+    let mut servers = start_servers(plan)?;
+    let loader = Loader::new(plan.load.clone(), plan.server_cpus.union(&plan.load.cpus));
+    let mut order = Contestant::ALL;
+    let mut rng = fastrand::Rng::with_seed(plan.seed);
+    for round in 0..plan.rounds {
+        rng.shuffle(&mut order);
+        for (position, contestant) in order.into_iter().enumerate() {
+            if stop.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            let (slice, others) = one_slice(&loader, &servers, contestant, stop)
+                .and_then(|measured| ensure_alive(plan, &mut servers).map(|()| measured))
+                .map_err(|error| explain(error, plan, &mut servers, contestant, round))?;
+            measured.latencies[contestant.index()]
+                .add(&slice.latencies)
+                .context("cannot merge histograms")?;
+            let record = SliceRecord::new(contestant, round, position, &slice, others, plan);
+            measured.slices.push(record);
+        }
+        report::progress(plan, round, &measured.slices);
+    }
+    Ok(())
+}
+
+fn start_servers(plan: &Plan) -> Result<Servers> {
+    let start = |contestant: Contestant| {
+        let server = Server::start(plan.command(contestant), &plan.server_cpus)?;
+        limits::ensure_sources_reach(&plan.load.sources, server.address())?;
+        eprintln!("{}: {}", plan.label(contestant), server.address());
+        Ok::<_, Error>(server)
+    };
+    let [a, b, control] = Contestant::ALL;
+    Ok([start(a)?, start(b)?, start(control)?])
+}
+
+/// Measures one server; tells too what share of a CPU the other two took meanwhile.
+fn one_slice(
+    loader: &Loader,
+    servers: &Servers,
+    contestant: Contestant,
+    stop: &AtomicBool,
+) -> Result<(Slice, f64)> {
+    let server = &servers[contestant.index()];
+    let others = Contestant::ALL.into_iter().filter(|&other| other != contestant);
+    let clocks: Vec<CpuClock> = others.map(|other| servers[other.index()].clock()).collect();
+    let used = || clocks.iter().map(|clock| clock.read()).sum::<Result<Duration>>();
+    let begun = Instant::now();
+    let before = used()?;
+    let slice = loader.run(server.address(), server.clock(), stop)?;
+    let idle = used()?.saturating_sub(before);
+    Ok((slice, idle.as_secs_f64() / begun.elapsed().as_secs_f64()))
+}
+
+/// Fails if a server has ended.
+fn ensure_alive(plan: &Plan, servers: &mut Servers) -> Result<()> {
+    for (contestant, server) in Contestant::ALL.into_iter().zip(servers) {
+        if let Some(status) = server.ended(Duration::ZERO) {
+            bail!("the server {} ended: {status}", plan.label(contestant));
+        }
+    }
+    Ok(())
+}
+
+/// Says where a slice failed, and whether its server had ended.
+fn explain(error: Error, plan: &Plan, servers: &mut Servers, contestant: Contestant, round: usize) -> Error {
+    let label = plan.label(contestant);
+    let place = format!("round {}, {label}", round + 1);
+    match servers[contestant.index()].ended(END_PATIENCE) {
+        Some(status) => anyhow!("{place}: the server ended ({status}): {error:#}"),
+        None => error.context(place),
+    }
+}

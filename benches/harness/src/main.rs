@@ -1,0 +1,50 @@
+//! Measures corelane and its peers: one command per kind of measurement.
+
+mod c10k;
+mod compare;
+mod cpu;
+mod echo_server;
+mod interrupt;
+mod latency;
+mod limits;
+mod load;
+mod outcome;
+mod pattern;
+mod process;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures corelane and its peers on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "corelane-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Each says in its arguments what it does.
+#[derive(Debug, Subcommand)]
+enum Command {
+    C10k(c10k::Args),
+    Compare(compare::Args),
+    #[command(hide = true)]
+    EchoServer(echo_server::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::C10k(args) => c10k::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::EchoServer(args) => echo_server::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("corelane-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Servers run as child processes.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sched::sched_setaffinity;
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getppid};
+
+use crate::cpu::{CpuClock, CpuList};
+
+/// What a server prints before the address that it listens on.
+const ANNOUNCEMENT: &str = "listening on ";
+
+/// How long a server may take to announce its address.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take to end after SIGTERM.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a server says on its stdout, line by line, after it has announced its address.
+pub(crate) type Lines = Receiver<String>;
+
+/// A server in a child process, which ends no later than this value or this process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+    clock: CpuClock,
+}
+
+impl Server {
+    /// Starts `command` (split as a shell would, but run without one) on `cpus`, and waits until
+    /// it has announced its address.
+    ///
+    /// To be called on a thread that outlives the server: the kernel ends the server with it.
+    pub(crate) fn start(command: &str, cpus: &CpuList) -> Result<Self> {
+        let words =
+            shell_words::split(command).with_context(|| format!("cannot split the command `{command}`"))?;
+        let [program, arguments @ ..] = words.as_slice() else {
+            bail!("the command of a server is empty");
+        };
+        let mut command_line = Command::new(program);
+        command_line.args(arguments).stdin(Stdio::null());
+        let cpus = cpus.to_set()?;
+        let confine = move || sched_setaffinity(Pid::from_raw(0), &cpus).map_err(Into::into);
+        // SAFETY: `confine` only makes a system call: it neither allocates nor locks.
+        unsafe { command_line.pre_exec(confine) };
+        Self::spawn(command_line, command).map(|(server, _)| server)
+    }
+
+    /// Starts a server that is called `name` in errors; otherwise as [`Server::start`]. Tells too
+    /// what the server says later.
+    pub(crate) fn spawn(mut command: Command, name: &str) -> Result<(Self, Lines)> {
+        command
+            .stdout(Stdio::piped())
+            // A Ctrl-C at the terminal is for this process, which then ends its servers.
+            .process_group(0);
+        let parent = Pid::this();
+        let prepare = move || {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // Had the parent died before the line above, no signal would ever come.
+            if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+        };
+        // SAFETY: `prepare` only makes system calls: it neither allocates nor locks.
+        unsafe { command.pre_exec(prepare) };
+        let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
+        match Self::wait_for_announcement(&mut child) {
+            Ok((address, clock, lines)) => Ok((Self { child, address, clock }, lines)),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error.context(format!("`{name}` did not start")))
+            }
+        }
+    }
+
+    fn wait_for_announcement(child: &mut Child) -> Result<(SocketAddr, CpuClock, Lines)> {
+        let lines = read_lines(child.stdout.take().context("stdout is not piped")?)?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        let address = loop {
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(address) = announced_address(&line) {
+                        break address;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("no `{ANNOUNCEMENT}ADDRESS` on its stdout within {START_TIMEOUT:?}")
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("its stdout ended without `{ANNOUNCEMENT}ADDRESS`")
+                }
+            }
+        };
+        let pid = Pid::from_raw(child.id().try_into()?);
+        Ok((address, CpuClock::of_process(pid)?, lines))
+    }
+
+    /// Where to connect to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the server reads as its stdin, if that was piped and has not been taken before.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// The CPU time of the whole process.
+    pub(crate) fn clock(&self) -> CpuClock {
+        self.clock
+    }
+
+    /// How the server ended, if it did within the `patience`.
+    pub(crate) fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn ask_to_end(&mut self) {
+        // Once it has been waited for, its number may belong to another process.
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), self.child.id().try_into()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.ask_to_end();
+        if self.ended(STOP_TIMEOUT).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Reads a server's stdout for as long as it lasts, wanted or not: it must not fill the pipe.
+fn read_lines(stdout: ChildStdout) -> Result<Lines> {
+    let (sender, receiver) = mpsc::channel();
+    let read = move || {
+        let mut stdout = BufReader::new(stdout);
+        let mut line = Vec::new();
+        while matches!(stdout.read_until(b'\n', &mut line), Ok(1..)) {
+            let _ = sender.send(String::from_utf8_lossy(&line).trim_end().to_owned());
+            line.clear();
+        }
+    };
+    thread::Builder::new().name("server-stdout".to_owned()).spawn(read).context("cannot start a thread")?;
+    Ok(receiver)
+}
+
+/// The address in a line of output, if that announces one.
+///
+/// A server that listens on every address is reached over loopback.
+fn announced_address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(ANNOUNCEMENT)?;
+    let mut address: SocketAddr = rest.split_whitespace().next()?.parse().ok()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    Some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn any_cpu() -> CpuList {
+        let allowed = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let cpu = (0..).find(|&cpu| allowed.is_set(cpu) == Ok(true)).unwrap();
+        cpu.to_string().parse().unwrap()
+    }
+
+    #[test]
+    fn announcements_are_recognised() {
+        let address = |line| announced_address(line).map(|address| address.to_string());
+        assert_eq!(address("listening on 127.0.0.1:80\n").unwrap(), "127.0.0.1:80");
+        assert_eq!(address("INFO listening on 0.0.0.0:7 (2 cores)").unwrap(), "127.0.0.1:7");
+        assert_eq!(address("listening on [::]:7").unwrap(), "[::1]:7");
+        assert_eq!(address("listening on port 7"), None);
+        assert_eq!(address("listening to 127.0.0.1:80"), None);
+    }
+
+    #[test]
+    fn a_server_is_started_and_ended() {
+        let script = "sh -c 'echo starting; echo listening on 127.0.0.1:1; exec sleep 60'";
+        let mut server = Server::start(script, &any_cpu()).unwrap();
+        assert_eq!(server.address(), "127.0.0.1:1".parse().unwrap());
+        assert!(server.clock().read().is_ok());
+        assert_eq!(server.ended(Duration::ZERO), None);
+        let pid = Pid::from_raw(server.child.id().try_into().unwrap());
+        drop(server);
+        assert_eq!(kill(pid, None), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn what_a_server_says_later_is_told() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo listening on 127.0.0.1:1; read word; echo \"heard $word\""]);
+        command.stdin(Stdio::piped());
+        let (mut server, lines) = Server::spawn(command, "listener").unwrap();
+        server.take_stdin().unwrap().write_all(b"this\n").unwrap();
+        assert_eq!(lines.recv().unwrap(), "heard this");
+        assert!(lines.recv().is_err());
+    }
+
+    #[test]
+    fn a_server_that_ends_is_noticed() {
+        let script = "sh -c 'echo listening on 127.0.0.1:1; exit 3'";
+        let mut server = Server::start(script, &any_cpu()).unwrap();
+        let status = server.ended(Duration::from_secs(5)).unwrap();
+        assert_eq!(status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_is_named() {
+        let error = |command| format!("{:#}", Server::start(command, &any_cpu()).unwrap_err());
+        assert!(error("true").contains("`true` did not start: its stdout ended"));
+        assert!(error("/no/such/server").contains("cannot start `/no/such/server`"));
+        assert!(error("echo 'unfinished").contains("cannot split"));
+        assert!(error(" ").contains("empty"));
+    }
+}

@@ -1,0 +1,245 @@
+//! Runs `compare` against echo servers, some of which do not echo what they should.
+//!
+//! The servers are this very test program, asked to run nothing but [`serve`].
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use nix::sched::sched_getaffinity;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Tells the program, run as a server, what to do wrong.
+const FAULT: &str = "CORELANE_BENCH_TEST_FAULT";
+
+/// How many reads a server does right before it does something wrong.
+const RIGHT_READS: usize = 200;
+
+/// A server, if this program was started as one.
+#[test]
+#[ignore = "a server for the other tests"]
+fn serve() {
+    let Ok(fault) = env::var(FAULT) else {
+        return;
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("listening on {}", listener.local_addr().unwrap());
+    for stream in listener.incoming() {
+        let fault = fault.clone();
+        thread::spawn(move || echo(stream.unwrap(), &fault));
+    }
+}
+
+fn echo(mut stream: TcpStream, fault: &str) {
+    static READS: AtomicUsize = AtomicUsize::new(0);
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        if READS.fetch_add(1, Ordering::Relaxed) > RIGHT_READS {
+            match fault {
+                "wrong byte" => buffer[length / 2] ^= 0x20,
+                "closed" => return,
+                "exit" => std::process::exit(3),
+                "silent" => continue,
+                _ => {}
+            }
+        }
+        if stream.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+}
+
+/// The command line of a server with a fault.
+fn server(fault: &str) -> String {
+    let program = env::current_exe().unwrap();
+    format!("env '{FAULT}={fault}' '{}' --exact serve --ignored --nocapture", program.display())
+}
+
+/// A short comparison of a server with a faultless one, on a single CPU.
+fn compare(a: &str, more: &[&str]) -> Command {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let cpu = (0..).find(|&cpu| allowed.is_set(cpu) == Ok(true)).unwrap();
+    let cpu = cpu.to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane-bench"));
+    command.args(["compare", "--a", &server(a), "--b", &server("none")]);
+    command.args(["--server-cpus", &cpu, "--client-cpus", &cpu]);
+    command.args(["--connections", "8", "--pairs", "2"]);
+    command.args(["--slice", "100ms", "--warmup", "20ms"]);
+    command.args(more);
+    command
+}
+
+/// What came of the command; `None` where the kernel does not offer io_uring.
+fn run(mut command: Command) -> Option<Output> {
+    let output = command.output().unwrap();
+    let offered = !text(&output.stderr).contains("io_uring is not available");
+    if !offered {
+        eprintln!("skipped: io_uring is not available");
+    }
+    offered.then_some(output)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Expects a comparison to succeed, and returns what it wrote.
+fn succeeds(name: &str, more: &[&str]) -> Option<Value> {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+    let mut command = compare("none", more);
+    command.arg("--json").arg(&file);
+    let output = run(command)?;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = text(&output.stdout);
+    assert!(report.contains("A / B") && report.contains("B' / B"), "{report}");
+    let written = std::fs::read_to_string(&file).unwrap();
+    let written: Value = serde_json::from_str(&written).unwrap();
+    let slices = written["slices"].as_array().unwrap();
+    assert_eq!(slices.len(), 6);
+    for slice in slices {
+        assert!(slice["messages"].as_u64().unwrap() > 0, "{slice}");
+        assert!(slice["latency_ns"]["p50"].as_u64().unwrap() > 0, "{slice}");
+    }
+    assert!(written["failure"].is_null());
+    assert!(written["summary"]["a_to_b"]["rate"]["median"].as_f64().unwrap() > 0.0);
+    Some(written)
+}
+
+/// Expects a comparison to fail for a reason.
+fn fails(command: Command, reason: &str) {
+    let Some(output) = run(command) else {
+        return;
+    };
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(reason), "{said}");
+}
+
+#[test]
+fn a_closed_loop_is_measured() {
+    succeeds("closed", &[]);
+    succeeds("deep", &["--depth", "20", "--size", "5000"]);
+}
+
+#[test]
+fn large_messages_are_measured() {
+    succeeds("large", &["--size", "300000", "--connections", "2"]);
+}
+
+#[test]
+fn several_threads_share_the_load() {
+    succeeds("threads", &["--client-threads", "3"]);
+}
+
+#[test]
+fn a_firehose_runs_beside() {
+    let Some(written) = succeeds("firehose", &["--background-firehose", "2"]) else {
+        return;
+    };
+    let carried = &written["slices"][0]["firehose_bytes_per_second"];
+    assert!(carried.as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_constant_rate_is_kept() {
+    let Some(written) = succeeds("rate", &["--mode", "rate", "--rate", "500"]) else {
+        return;
+    };
+    for server in written["servers"].as_array().unwrap() {
+        // Each message that was due within the two slices counts, however late its reply.
+        let count = server["latencies_ns"]["count"].as_u64().unwrap();
+        assert!((98..=102).contains(&count), "{count}");
+    }
+}
+
+#[test]
+fn polling_works_in_every_mode() {
+    succeeds("spin-closed", &["--spin"]);
+    succeeds("spin-rate", &["--spin", "--mode", "rate", "--rate", "500"]);
+}
+
+#[test]
+fn connections_come_and_go() {
+    succeeds("churn", &["--mode", "churn", "--concurrency", "3"]);
+    succeeds("churn-reset", &["--mode", "churn", "--reset", "--spin"]);
+}
+
+#[test]
+fn a_wrong_byte_is_found() {
+    fails(compare("wrong byte", &[]), "wrong byte");
+    fails(compare("wrong byte", &["--mode", "churn"]), "wrong byte");
+    fails(compare("wrong byte", &["--background-firehose", "1", "--depth", "9"]), "wrong byte");
+}
+
+#[test]
+fn a_lost_connection_is_found() {
+    fails(compare("closed", &[]), "lost");
+    fails(compare("closed", &["--mode", "rate", "--rate", "10000"]), "lost");
+    fails(compare("closed", &["--mode", "churn"]), "lost");
+}
+
+#[test]
+fn a_server_that_ends_is_found() {
+    fails(compare("exit", &[]), "the server ended (exit status: 3)");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_found() {
+    fails(compare("silent", &[]), "stopped answering");
+}
+
+#[test]
+fn a_failure_is_written_too() {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("failure.json");
+    let mut command = compare("closed", &[]);
+    command.arg("--json").arg(&file);
+    if run(command).is_none() {
+        return;
+    }
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(written["failure"].as_str().unwrap().contains("lost"), "{written}");
+}
+
+#[test]
+fn too_few_descriptors_are_named() {
+    let inner = compare("none", &["--connections", "100"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 150 && exec \"$@\"", "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    fails(command, "RLIMIT_NOFILE is 150: at most 86 connections fit");
+}
+
+#[test]
+fn an_interrupted_run_ends_its_servers() {
+    let mut command = compare("none", &["--pairs", "1000"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|line: &String| line.starts_with("round 1/")) {
+        match lines.next() {
+            Some(line) => said.push(line.unwrap()),
+            None => break,
+        }
+    }
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    let _ = kill(pid, Signal::SIGINT);
+    said.extend(lines.map(Result::unwrap));
+    let status = child.wait().unwrap();
+    let said = said.join("\n");
+    if said.contains("io_uring is not available") {
+        return;
+    }
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    for server in said.lines().filter_map(|line| line.split_once(": 127.0.0.1:")) {
+        let address = format!("127.0.0.1:{}", server.1);
+        assert!(TcpStream::connect(&address).is_err(), "{address} still listens");
+    }
+}

@@ -1,0 +1,259 @@
+//! Echo server written by hand on epoll, thread per core: the yardstick that corelane is measured
+//! with.
+//!
+//! Edge-triggered: a connection costs one `epoll_ctl`, and an exchange one `recv` and one `send`. A
+//! read that did not fill the buffer has drained the socket, so no second one is made to hear that,
+//! unless the peer has finished: no further edge would announce the end of the stream. While the
+//! kernel refuses to take what was read, nothing more is read, so a connection never holds more
+//! than one buffer.
+
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use corelane_peers::{ACCEPT_RETRY, Peer};
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 1024;
+
+/// The read buffer that all connections of a thread share.
+const BUFFER: usize = 64 * 1024;
+
+/// Reads that a connection which never runs dry gets before it is the others' turn.
+const TURN: usize = 16;
+
+/// Slots made at the start; the table doubles only if descriptors go beyond.
+const SLOTS: usize = 64 * 1024;
+
+const INTEREST: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+const WRITABLE: u32 = libc::EPOLLOUT as u32;
+const FINISHED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP) as u32;
+const FAILED: u32 = libc::EPOLLERR as u32;
+
+fn main() -> ! {
+    let about = "TCP echo server written by hand on epoll, thread per core";
+    Peer::with_listener_per_thread(env!("CARGO_BIN_NAME"), about).serve_per_thread(Worker::new, Worker::run)
+}
+
+/// What the kernel would not take yet.
+struct Pending {
+    bytes: Box<[u8]>,
+    sent: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    connection: Option<OwnedFd>,
+    /// Boxed, as it is rare and the table is large.
+    pending: Option<Box<Pending>>,
+}
+
+/// What to do with a connection after its turn.
+enum Next {
+    /// Wait for its next edge.
+    Wait,
+    /// It has more to read, and there will be no edge for that.
+    Again,
+    Close,
+}
+
+struct Worker {
+    epoll: OwnedFd,
+    listener: TcpListener,
+    /// Indexed by descriptor. One is in a batch of events once at most, and is closed and freed for
+    /// reuse only when its event is handled, so an event can never be meant for an earlier owner of
+    /// its slot.
+    slots: Vec<Slot>,
+    buffer: Box<[u8]>,
+    /// Accepting failed for want of resources, and the edge that announced the connections is gone.
+    accept_later: bool,
+}
+
+impl Worker {
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let epoll = epoll_create()?;
+        epoll_ctl(&epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), (libc::EPOLLIN | libc::EPOLLET) as u32)?;
+        let mut slots = Vec::new();
+        slots.resize_with(SLOTS, Slot::default);
+        Ok(Self { epoll, listener, slots, buffer: vec![0; BUFFER].into(), accept_later: false })
+    }
+
+    fn run(mut self) -> io::Result<Infallible> {
+        let listener = self.listener.as_raw_fd();
+        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        loop {
+            let timeout = if self.accept_later { ACCEPT_RETRY.as_millis() as i32 } else { -1 };
+            let count = match epoll_wait(&self.epoll, &mut events, timeout) {
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                Err(error) => return Err(error),
+            };
+            for event in &events[..count] {
+                let fd = event.u64 as RawFd;
+                if fd == listener {
+                    self.accept();
+                } else {
+                    self.ready(fd, event.events);
+                }
+            }
+            if self.accept_later {
+                self.accept();
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        self.accept_later = false;
+        loop {
+            match accept4(&self.listener) {
+                Ok(connection) => self.add(connection),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.accept_later = true;
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn add(&mut self, connection: OwnedFd) {
+        let fd = connection.as_raw_fd();
+        // Refused for want of memory only: dropping the connection closes it.
+        if epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, fd, INTEREST).is_ok() {
+            let index = fd as usize;
+            if index >= self.slots.len() {
+                self.slots.resize_with((index + 1).next_power_of_two(), Slot::default);
+            }
+            self.slots[index].connection = Some(connection);
+        }
+    }
+
+    fn ready(&mut self, fd: RawFd, events: u32) {
+        let slot = &mut self.slots[fd as usize];
+        let keep = match turn(fd, events, &mut slot.pending, &mut self.buffer) {
+            Next::Wait => true,
+            // Queues it behind the others that are ready.
+            Next::Again => epoll_ctl(&self.epoll, libc::EPOLL_CTL_MOD, fd, INTEREST).is_ok(),
+            Next::Close => false,
+        };
+        if !keep {
+            *slot = Slot::default();
+        }
+    }
+}
+
+fn turn(fd: RawFd, events: u32, pending: &mut Option<Box<Pending>>, buffer: &mut [u8]) -> Next {
+    if events & FAILED != 0 {
+        return Next::Close;
+    }
+    if let Some(rest) = pending {
+        match send_all(fd, &rest.bytes[rest.sent..]) {
+            Ok(sent) => rest.sent += sent,
+            Err(_) => return Next::Close,
+        }
+        if rest.sent < rest.bytes.len() {
+            return Next::Wait;
+        }
+        // The edges of what arrived meanwhile are gone, so it is read now.
+        *pending = None;
+    } else if events & !WRITABLE == 0 {
+        return Next::Wait;
+    }
+    for _ in 0..TURN {
+        let read = match recv(fd, buffer) {
+            Ok(0) => return Next::Close,
+            Ok(read) => read,
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => return Next::Wait,
+                ErrorKind::Interrupted => continue,
+                _ => return Next::Close,
+            },
+        };
+        let sent = match send_all(fd, &buffer[..read]) {
+            Ok(sent) => sent,
+            Err(_) => return Next::Close,
+        };
+        if sent < read {
+            *pending = Some(Box::new(Pending { bytes: buffer[sent..read].into(), sent: 0 }));
+            return Next::Wait;
+        }
+        if read < buffer.len() && events & FINISHED == 0 {
+            return Next::Wait;
+        }
+    }
+    Next::Again
+}
+
+/// Sends until all is sent or the kernel refuses, which is what makes it report when it will take
+/// more.
+fn send_all(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match send(fd, &bytes[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => break,
+                ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(sent)
+}
+
+fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`, which is borrowed for the
+    // call.
+    let result = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the kernel reads at most `bytes.len()` bytes from `bytes`, which is borrowed for the
+    // call.
+    let result = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn accept4(listener: &TcpListener) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: null pointers ask for no address, so the kernel writes nothing.
+    let fd = unsafe { libc::accept4(listener.as_raw_fd(), ptr::null_mut(), ptr::null_mut(), flags) };
+    owned(fd)
+}
+
+fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointers.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    owned(fd)
+}
+
+/// Takes over what a system call that makes a descriptor returned.
+fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made `fd` for the caller, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn epoll_ctl(epoll: &OwnedFd, operation: i32, fd: RawFd, events: u32) -> io::Result<()> {
+    let mut event = libc::epoll_event { events, u64: fd as u64 };
+    // SAFETY: `event` outlives the call, and the kernel keeps a copy of it only.
+    let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &raw mut event) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn epoll_wait(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout: i32) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `events.len()` events to `events`, which is borrowed for
+    // the call.
+    let result =
+        unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), events.len() as i32, timeout) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,359 @@
+//! The kernel's sockets, polled by mio: epoll, kqueue, or poll(2) where mio has nothing better.
+
+use std::io::{self, IoSlice};
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::{Driver, Ending, Event, Port, Readiness, Received, Sent, Wait, Wake};
+use crate::connection::{Key, Peer};
+use crate::net::{self, Address, Dial, DialFailure, Listener, SocketOptions, Stream};
+use crate::time::{Nanos, nanos};
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("a poll token holds a slot and a generation of 32 bits each");
+
+/// Tokens of generation 0, which no connection has.
+const WAKER: Token = Token(0);
+const ALARM: Token = Token(1);
+const FIRST_LISTENER: usize = 16;
+
+/// mio emulates edges on poll(2) by leaving a socket out until an operation on it would have blocked: a
+/// short read or write then does not mean that another edge will come.
+const EDGES_NEED_WOULD_BLOCK: bool = cfg!(mio_unsupported_force_poll_poll);
+
+/// That emulation can also lose a wake-up that comes while a socket is re-armed (tokio-rs/mio#1874), so
+/// there nobody sleeps for long.
+const LONGEST_SLEEP: Option<Duration> =
+    if EDGES_NEED_WOULD_BLOCK { Some(Duration::from_millis(10)) } else { None };
+
+/// Events that one call of the kernel returns at most; what is left over comes with the next.
+const EVENTS: usize = 1024;
+
+/// The reactor asks for the socket of a slot that has none; it does not.
+const NO_SOCKET: io::ErrorKind = io::ErrorKind::NotConnected;
+
+/// A reactor's poller and its sockets.
+#[derive(Debug)]
+pub(crate) struct MioDriver {
+    poll: Poll,
+    events: Events,
+    start: Instant,
+    listeners: Vec<Option<Listener>>,
+    streams: Vec<Option<Stream>>,
+    /// The one buffer that all connections are read into; out while it is leased.
+    buffer: Option<Box<[u8]>>,
+    buffer_size: usize,
+    alarm: Alarm,
+}
+
+/// The read buffer, filled up to `length`.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    buffer: Box<[u8]>,
+    length: usize,
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl MioDriver {
+    /// A driver that accepts from `listeners`, numbered in their order (`None`: another reactor has that
+    /// one), and a waker for it.
+    pub(crate) fn new(mut listeners: Vec<Option<Listener>>, buffer_size: usize) -> io::Result<(Self, Waker)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            if let Some(listener) = listener {
+                poll.registry().register(listener, Token(FIRST_LISTENER + index), Interest::READABLE)?;
+            }
+        }
+        let alarm = Alarm::new(&poll)?;
+        let driver = Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            start: Instant::now(),
+            listeners,
+            streams: Vec::new(),
+            buffer: None,
+            buffer_size,
+            alarm,
+        };
+        Ok((driver, waker))
+    }
+
+    #[inline]
+    fn stream(&self, slot: u32) -> io::Result<&Stream> {
+        match self.streams.get(slot as usize) {
+            Some(Some(stream)) => Ok(stream),
+            _ => Err(NO_SOCKET.into()),
+        }
+    }
+
+    fn watch(&mut self, key: Key, mut stream: Stream) -> io::Result<()> {
+        let token = Token((key.generation as usize) << 32 | key.slot as usize);
+        self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let slot = key.slot as usize;
+        if slot >= self.streams.len() {
+            self.streams.resize_with(slot + 1, || None);
+        }
+        self.streams[slot] = Some(stream);
+        Ok(())
+    }
+
+    fn timeout(&mut self, wait: Wait) -> io::Result<Option<Duration>> {
+        let timeout = match wait {
+            Wait::No => Some(Duration::ZERO),
+            Wait::ForEver => None,
+            Wait::Roughly(when) => Some(self.until(when)),
+            Wait::Exactly(when) => {
+                let left = self.until(when);
+                if left.is_zero() { Some(left) } else { self.alarm.set(when, left)? }
+            }
+        };
+        Ok(match (timeout, LONGEST_SLEEP) {
+            (Some(timeout), Some(longest)) => Some(timeout.min(longest)),
+            (None, longest) => longest,
+            (timeout, None) => timeout,
+        })
+    }
+
+    fn until(&self, when: Nanos) -> Duration {
+        Duration::from_nanos(when.saturating_sub(nanos(self.start.elapsed())))
+    }
+}
+
+fn event_of(event: &mio::event::Event) -> Option<Event> {
+    match event.token() {
+        WAKER => Some(Event::Woken),
+        ALARM => None,
+        Token(token) => {
+            let (slot, generation) = (token as u32, (token >> 32) as u32);
+            if generation == 0 {
+                return Some(Event::Accept((token - FIRST_LISTENER) as u16));
+            }
+            let readiness = Readiness {
+                readable: event.is_readable(),
+                writable: event.is_writable(),
+                ended: event.is_read_closed(),
+                failed: event.is_error(),
+            };
+            Some(Event::Ready(Key { slot, generation }, readiness))
+        }
+    }
+}
+
+impl Wake for Waker {
+    fn wake(&self) {
+        if let Err(error) = Waker::wake(self) {
+            // An eventfd whose counter is full is one that has woken the reactor long since.
+            tracing::error!(%error, "cannot wake a reactor");
+        }
+    }
+}
+
+impl Port for MioDriver {
+    #[inline]
+    fn send(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        let stream = self.stream(slot)?;
+        let asked: usize = match slices {
+            [slice] => slice.len(),
+            slices => slices.iter().map(|slice| slice.len()).sum(),
+        };
+        loop {
+            match stream.send(slices) {
+                Ok(bytes) => {
+                    // A kernel that took less than it was given has no room, and says so by an edge when
+                    // it has again (epoll(7), questions and answers, 9).
+                    let room = bytes == asked || EDGES_NEED_WOULD_BLOCK;
+                    return Ok(Sent { bytes, room });
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn shut_down(&mut self, slot: u32) {
+        if let Ok(stream) = self.stream(slot)
+            && let Err(error) = stream.shut_down_sending()
+        {
+            // ENOTCONN: the peer has reset; reading will say so.
+            tracing::trace!(%error, slot, "cannot shut down the sending side");
+        }
+    }
+
+    fn dial(&mut self, key: Key, dial: &Dial) -> Result<(), DialFailure> {
+        let stream = net::dial(dial)?;
+        Ok(self.watch(key, stream)?)
+    }
+
+    fn set_options(&mut self, slot: u32, options: &SocketOptions) -> io::Result<()> {
+        let stream = self.stream(slot)?;
+        options.apply(stream, stream.is_tcp())?;
+        options.apply_to_accepted(stream, stream.is_tcp())
+    }
+
+    fn local_address(&self, slot: u32) -> io::Result<Address> {
+        self.stream(slot)?.local_address()
+    }
+}
+
+impl Driver for MioDriver {
+    type Socket = Stream;
+    type Lease = Lease;
+
+    fn epoch(&self) -> Instant {
+        self.start
+    }
+
+    #[inline]
+    fn now(&mut self) -> Nanos {
+        nanos(self.start.elapsed())
+    }
+
+    fn poll(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        let timeout = self.timeout(wait)?;
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        events.extend(self.events.iter().filter_map(event_of));
+        Ok(())
+    }
+
+    fn accept(&mut self, listener: u16) -> io::Result<(Stream, Peer)> {
+        let Some(Some(socket)) = self.listeners.get_mut(listener as usize) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let result = socket.accept();
+        if EDGES_NEED_WOULD_BLOCK
+            && result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        {
+            // mio re-arms TCP listeners there by itself, but not Unix ones.
+            let token = Token(FIRST_LISTENER + listener as usize);
+            self.poll.registry().reregister(socket, token, Interest::READABLE)?;
+        }
+        result
+    }
+
+    fn close_listener(&mut self, listener: u16) {
+        self.listeners[listener as usize] = None;
+    }
+
+    fn install(&mut self, key: Key, socket: Stream) -> io::Result<()> {
+        self.watch(key, socket)
+    }
+
+    #[inline(always)]
+    fn receive(&mut self, slot: u32, to_the_end: bool) -> Received<Lease> {
+        let mut buffer = match self.buffer.take() {
+            Some(buffer) => buffer,
+            None => vec![0; self.buffer_size].into_boxed_slice(),
+        };
+        let received = loop {
+            match self.stream(slot).and_then(|stream| stream.receive(&mut buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => break received,
+            }
+        };
+        match received {
+            Ok(0) => {
+                self.buffer = Some(buffer);
+                Received::End
+            }
+            Ok(length) => Received::Data {
+                more: length == buffer.len() || to_the_end || EDGES_NEED_WOULD_BLOCK,
+                lease: Lease { buffer, length },
+            },
+            Err(error) => {
+                self.buffer = Some(buffer);
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    Received::Empty
+                } else {
+                    Received::Failed(error)
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn release(&mut self, lease: Lease) {
+        self.buffer = Some(lease.buffer);
+    }
+
+    fn is_connected(&mut self, slot: u32) -> io::Result<bool> {
+        self.stream(slot)?.is_connected()
+    }
+
+    fn close(&mut self, slot: u32, ending: Ending) {
+        // Closing the descriptor takes it out of epoll and kqueue; mio does it for poll(2) on drop.
+        let stream = self.streams.get_mut(slot as usize).and_then(Option::take);
+        match (stream, ending) {
+            (Some(stream), Ending::Reset) => stream.reset(),
+            (stream, _) => drop(stream),
+        }
+    }
+
+    fn export(&mut self, socket: Stream) -> Result<Stream, Stream> {
+        Ok(socket)
+    }
+
+    fn import(&mut self, stream: Stream) -> Option<Stream> {
+        Some(stream)
+    }
+}
+
+/// Wakes the poller at a time finer than the millisecond that mio's timeouts are rounded up to.
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+#[derive(Debug)]
+struct Alarm {
+    timer: nix::sys::timerfd::TimerFd,
+    set_to: Nanos,
+}
+
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+impl Alarm {
+    fn new(poll: &Poll) -> io::Result<Self> {
+        use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+        use std::os::fd::{AsFd, AsRawFd};
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        // The edge alone is wanted, so the timer is never read.
+        let fd = timer.as_fd().as_raw_fd();
+        poll.registry().register(&mut mio::unix::SourceFd(&fd), ALARM, Interest::READABLE)?;
+        Ok(Self { timer, set_to: 0 })
+    }
+
+    /// The timeout to poll with: none, for the timer will wake the poller `left` from now.
+    fn set(&mut self, when: Nanos, left: Duration) -> io::Result<Option<Duration>> {
+        use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
+        if self.set_to != when {
+            self.timer.set(Expiration::OneShot(left.into()), TimerSetTimeFlags::empty())?;
+            self.set_to = when;
+        }
+        Ok(None)
+    }
+}
+
+/// Here the poller's own timeout must do: exact on kqueue, rounded up to a millisecond on poll(2).
+#[cfg(not(all(target_os = "linux", not(mio_unsupported_force_poll_poll))))]
+#[derive(Debug)]
+struct Alarm;
+
+#[cfg(not(all(target_os = "linux", not(mio_unsupported_force_poll_poll))))]
+impl Alarm {
+    fn new(_poll: &Poll) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    fn set(&mut self, _when: Nanos, left: Duration) -> io::Result<Option<Duration>> {
+        Ok(Some(left))
+    }
+}

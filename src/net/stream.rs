@@ -1,0 +1,134 @@
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use socket2::SockRef;
+
+use super::Address;
+
+/// A connected (or connecting) stream socket, non-blocking.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A write to a peer that has gone must be an error, not a SIGPIPE: the process may not be a Rust `main`.
+/// Apple's systems have a socket option for it instead, which std sets.
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: libc::c_int = 0;
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+
+impl Stream {
+    #[inline]
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => Read::read(&mut &*stream, buffer),
+            Self::Unix(stream) => Read::read(&mut &*stream, buffer),
+        }
+    }
+
+    /// One gathered write; `slices` must be at most `IOV_MAX`.
+    #[inline]
+    pub(crate) fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, slices) {
+            // send(2) is a little cheaper than sendmsg(2), and one slice is what most replies are.
+            (Self::Tcp(stream), [slice]) => Write::write(&mut &*stream, slice),
+            (Self::Unix(stream), _) => stream.try_io(|| gathered(stream, slices)),
+            (Self::Tcp(stream), _) => stream.try_io(|| gathered(stream, slices)),
+        }
+    }
+
+    pub(crate) fn shut_down_sending(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Closes with a reset instead of an end of stream; Unix sockets know no reset.
+    pub(crate) fn reset(self) {
+        if let Self::Tcp(stream) = &self {
+            // A failure leaves the default: an orderly end. Nothing can be done about it here.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// The error that the kernel has kept for this socket, which it forgets by telling.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        }
+    }
+
+    /// Whether a dialed connection stands; `false` while the kernel has not said.
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.take_error()? {
+            return Err(error);
+        }
+        let Self::Tcp(stream) = self else { return Ok(true) };
+        match stream.peer_addr() {
+            // A port of this host that nobody listens on can be the very one the kernel chose for us:
+            // the socket has then connected to itself (RFC 9293, simultaneous open).
+            Ok(peer) if stream.local_addr().is_ok_and(|local| local == peer) => {
+                Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
+            }
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn local_address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map(Address::Tcp),
+            Self::Unix(stream) => stream.local_addr().map(|address| super::listener::unix_address(&address)),
+        }
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+}
+
+fn gathered(stream: &impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    SockRef::from(stream).send_vectored_with_flags(slices, NO_SIGNAL)
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, interests),
+            Self::Unix(stream) => stream.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.reregister(registry, token, interests),
+            Self::Unix(stream) => stream.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.deregister(registry),
+            Self::Unix(stream) => stream.deregister(registry),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What the process may use: descriptors and CPUs.
+//!
+//! Called by `server` at start and by each reactor's thread once.
+
+mod cpus;
+mod files;
+
+pub(crate) use cpus::{allowed_cpus, pin_to};
+pub use files::FileLimit;
+pub(crate) use files::raise_file_limit;
