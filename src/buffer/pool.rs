@@ -32,9 +32,6 @@ impl<T> Pool<T> {
     pub(crate) fn trim(&mut self) {
         let surplus = self.idle.div_ceil(2);
         self.free.truncate(self.free.len() - surplus);
-        if self.free.is_empty() {
-            self.free = Vec::new();
-        }
         self.idle = self.free.len();
     }
 
@@ -82,6 +79,18 @@ mod tests {
             pool.trim();
         }
         assert!(pool.is_empty());
+    }
+
+    #[test]
+    fn trimming_while_all_is_lent_leaves_the_room_to_give_it_back() {
+        let mut pool = Pool::new(64);
+        pool.give(1);
+        let part = pool.take();
+        let room = pool.free.capacity();
+        pool.trim();
+        part.into_iter().for_each(|part| pool.give(part));
+        assert_eq!(pool.free.capacity(), room, "a steady load allocated anew");
+        assert_ne!(room, 0);
     }
 
     #[test]
