@@ -37,12 +37,15 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `codec` (on by default) | module `codec`: framing by length, delimiter, line, size, or a rule of your own |
 //! | `sim` | module `sim`: a seeded, deterministic imitation of the kernel to test handlers with |
 //! | `bytes` | [`Input`] is a `bytes::Buf` |
 //!
 //! Linux is first; macOS and the BSDs compile and are type-checked. 64-bit targets only.
 
 mod buffer;
+#[cfg(feature = "codec")]
+pub mod codec;
 mod connection;
 mod driver;
 pub mod guide;

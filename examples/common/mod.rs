@@ -1,0 +1,72 @@
+//! What every example offers: where to listen, how many reactors, deadlines, caps, and a clean end.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use corelane::{Address, Deadlines, Handler, Server, Start};
+
+/// The flags that all examples share.
+#[derive(Args)]
+pub(crate) struct ServerOptions {
+    /// Address to listen on, repeatable: IPV4:PORT, [IPV6]:PORT, unix:/path or unix:@name; port 0 takes a
+    /// free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
+    listen: Vec<Address>,
+    /// Reactors, and so threads [default: the CPUs available].
+    #[arg(long, value_name = "N")]
+    reactors: Option<usize>,
+    /// Close connections without traffic after so many seconds; 0: never. A peer that takes no output is
+    /// cut off after the same time.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    idle: u64,
+    /// The most connections at a time.
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// The most connections at a time from one source address.
+    #[arg(long, value_name = "N")]
+    max_connections_per_source: Option<usize>,
+}
+
+impl ServerOptions {
+    /// A server as the flags say, which drains on SIGTERM and SIGINT.
+    pub(crate) fn server(&self) -> Server {
+        let deadline = (self.idle > 0).then(|| Duration::from_secs(self.idle));
+        let mut server = Server::new()
+            .deadlines(Deadlines { idle: deadline, write_stall: deadline, ..Deadlines::default() })
+            .handle_signals();
+        if let Some(reactors) = self.reactors {
+            server = server.reactors(reactors);
+        }
+        if let Some(cap) = self.max_connections {
+            server = server.max_connections(cap);
+        }
+        if let Some(cap) = self.max_connections_per_source {
+            server = server.max_connections_per_source(cap);
+        }
+        self.listen.iter().cloned().fold(server, Server::listen)
+    }
+}
+
+/// Serves until a signal ends it: says where it listens, and at the end what it did.
+pub(crate) fn serve<H: Handler>(
+    server: Server,
+    factory: impl Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
+) -> ExitCode {
+    match server.start(factory) {
+        Ok(running) => {
+            for address in running.addresses() {
+                println!("listening on {address}");
+            }
+            // Whoever started us may be reading through a pipe; if nobody is, that is no reason to stop.
+            let _ = io::stdout().flush();
+            println!("{}", running.join());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
