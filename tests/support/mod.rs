@@ -4,6 +4,7 @@
 
 mod child;
 mod client;
+mod example;
 mod logs;
 mod process;
 mod random;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use child::{Child, alone, answer_questions, is_child, run_child};
 pub(crate) use client::{Client, End, wait_for_nobody_at};
+pub(crate) use example::Example;
 pub(crate) use logs::Logs;
 pub(crate) use process::{TempDir, descriptors, resident, thread_ids};
 pub(crate) use random::Random;

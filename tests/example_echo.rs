@@ -1,0 +1,43 @@
+//! The echo example as its user sees it: its flags, what it prints, its end.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+use support::{Example, TempDir};
+
+fn echoes(mut stream: impl Read + Write) {
+    stream.write_all(b"hello").unwrap();
+    let mut reply = [0; 5];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"hello");
+}
+
+#[test]
+fn it_serves_every_address_and_ends_cleanly() {
+    let folder = TempDir::new();
+    let path = folder.join("echo.sock");
+    let unix = format!("unix:{}", path.display());
+    let (mut echo, address) =
+        Example::serve("echo", &["--listen", "[::1]:0", "--listen", &unix, "--reactors", "2"]);
+    let sixth = echo.hear("listening on ");
+    assert!(sixth.starts_with("[::1]:"), "{sixth}");
+    assert_eq!(echo.hear("listening on "), unix);
+    echoes(TcpStream::connect(address).unwrap());
+    echoes(TcpStream::connect(&sixth).unwrap());
+    echoes(UnixStream::connect(&path).unwrap());
+    echo.stop();
+    assert!(!path.exists(), "the socket file stayed behind");
+}
+
+#[test]
+fn what_cannot_be_is_said_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (status, output) = Example::start("echo", &["--listen", &address]).wait();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(output.len(), 1, "{output:#?}");
+    assert!(output[0].contains(&address), "{output:#?}");
+}
