@@ -159,7 +159,7 @@ impl Wake for Waker {
 }
 
 impl Port for MioDriver {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
         let stream = self.stream(slot)?;
         let asked: usize = match slices {

@@ -1,4 +1,6 @@
-use std::io::{self, IoSlice, Read, Write};
+#[cfg(not(target_os = "linux"))]
+use std::io::Read;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -28,8 +30,8 @@ impl Stream {
     #[inline]
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => Read::read(&mut &*stream, buffer),
-            Self::Unix(stream) => Read::read(&mut &*stream, buffer),
+            Self::Tcp(stream) => stream.try_io(|| receive(stream, buffer)),
+            Self::Unix(stream) => stream.try_io(|| receive(stream, buffer)),
         }
     }
 
@@ -38,7 +40,8 @@ impl Stream {
     pub(crate) fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match (self, slices) {
             // send(2) is a little cheaper than sendmsg(2), and one slice is what most replies are.
-            (Self::Tcp(stream), [slice]) => Write::write(&mut &*stream, slice),
+            (Self::Tcp(stream), [slice]) => stream.try_io(|| send(stream, slice)),
+            (Self::Unix(stream), [slice]) => stream.try_io(|| send(stream, slice)),
             (Self::Unix(stream), _) => stream.try_io(|| gathered(stream, slices)),
             (Self::Tcp(stream), _) => stream.try_io(|| gathered(stream, slices)),
         }
@@ -95,6 +98,28 @@ impl Stream {
     pub(crate) fn is_tcp(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn receive(stream: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    super::raw::receive(stream.as_fd(), buffer)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn receive(stream: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Read::read(&mut &*SockRef::from(stream), buffer)
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn send(stream: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    super::raw::send(stream.as_fd(), bytes)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(stream: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    SockRef::from(stream).send_with_flags(bytes, NO_SIGNAL)
 }
 
 fn gathered(stream: &impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {

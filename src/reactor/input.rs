@@ -134,7 +134,7 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, key: Key, inbox: Option<Box<Inbox>>, bytes: &[u8]) {
         if let Some(mut inbox) = inbox {
             inbox.append(bytes);
@@ -161,7 +161,7 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
     }
 
     /// Calls the handler with input; how much it consumed, and what it wants.
-    #[inline]
+    #[inline(always)]
     fn show(&mut self, key: Key, bytes: &[u8]) -> (usize, Then) {
         self.io.begin(key);
         let outcome = self.callbacks.data(&mut self.io, &mut self.driver, key, bytes);
@@ -170,7 +170,7 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
     }
 
     /// Ends a callback of a connection: sends what it wrote.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&mut self, key: Key, then: Then) {
         if then == Then::Panicked {
             self.io.discard_gathered();

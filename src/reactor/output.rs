@@ -160,7 +160,7 @@ impl Io {
 
     /// And ends here: what was gathered leaves. What most callbacks need is done here, with one look at
     /// the connection and one system call; the rest is `flush_with`'s.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish<P: Port + ?Sized>(&mut self, port: &mut P, key: Key) {
         self.current = None;
         let Some(connection) = self.connections.get_mut(key) else { return self.scratch.clear() };
