@@ -177,6 +177,21 @@ fn a_refused_write_leaves_the_stream_whole() {
 }
 
 #[test]
+fn on_drained_follows_a_refused_write_below_the_high_watermark() {
+    let server = Server::new().slow_consumer(SlowConsumer::RefuseWrites);
+    let marks = Watermarks { high: 1_000, low: 100, cap: 1_000 };
+    let server = TestServer::with(server.watermarks(marks), Script::new());
+    let (_client, id) = server.connect();
+    server.core(move |core| {
+        assert_eq!(core.write(id, &[1; 600]), Written::Accepted);
+        assert_eq!(core.write(id, &[2; 600]), Written::Refused);
+    });
+    assert_eq!(server.next(), Event::Drained(id));
+    server.core(move |core| assert_eq!(core.write(id, &[2; 1_001]), Written::Refused));
+    assert_eq!(server.rest(), [], "nothing waits for a write that never fits");
+}
+
+#[test]
 fn a_write_larger_than_the_cap_is_refused_whole() {
     let server = Server::new().slow_consumer(SlowConsumer::RefuseWrites);
     let server =

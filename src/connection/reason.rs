@@ -168,7 +168,10 @@ pub enum Written {
     /// below the low one.
     High,
     /// Not taken: it would not fit under the output cap. Under
-    /// [`SlowConsumer::Close`](crate::SlowConsumer::Close) the connection closes for it.
+    /// [`SlowConsumer::Close`](crate::SlowConsumer::Close) the connection closes for it. Under
+    /// [`SlowConsumer::RefuseWrites`](crate::SlowConsumer::RefuseWrites) `on_drained` follows when output has
+    /// fallen below the low watermark; if it is there already, the write is too large for the cap itself,
+    /// or nearly.
     Refused,
     /// Not taken: the connection is closed, closing, or has ended its sending side; or the id is stale.
     Closed,

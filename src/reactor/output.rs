@@ -103,11 +103,7 @@ impl Io {
         let waiting = connection.waiting() + gathered;
         let length = payload.len();
         if waiting.saturating_add(length) > self.settings.output_cap {
-            self.counters.refused_writes += 1;
-            if self.settings.close_slow_consumers {
-                self.close_for_overflow(key);
-            }
-            return Written::Refused;
+            return self.refuse(key, waiting);
         }
         if let Some(receipt) = receipt {
             let start = connection.bytes_out + waiting as u64;
@@ -125,6 +121,21 @@ impl Io {
             payload => self.write_to_other(key, payload),
         }
         self.level(key)
+    }
+
+    /// A write does not fit under the cap behind what is `waiting`.
+    #[cold]
+    fn refuse(&mut self, key: Key, waiting: usize) -> Written {
+        self.counters.refused_writes += 1;
+        if self.settings.close_slow_consumers {
+            self.close_for_overflow(key);
+        } else if waiting > self.settings.low_watermark
+            && let Some(connection) = self.connections.get_mut(key)
+        {
+            // Whoever was refused is told when it is worth trying again.
+            connection.set(Flag::AboveHigh);
+        }
+        Written::Refused
     }
 
     /// Ends a connection that takes less than is written to it; of a dial the handler learns otherwise.

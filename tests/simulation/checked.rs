@@ -233,8 +233,9 @@ impl Checked {
             track.taken += length as u64;
             track.sequences[source] += 1;
         }
-        track.was_high |= written == Written::High;
-        track.may_show_again |= written == Written::High;
+        let is_full = matches!(written, Written::High | Written::Refused);
+        track.was_high |= is_full;
+        track.may_show_again |= is_full;
     }
 
     fn dial(&mut self, core: &mut Core<'_>) {
