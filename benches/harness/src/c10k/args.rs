@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// Bytes of a message, 1 to 1048576.
     #[arg(long, default_value_t = 64, value_name = "BYTES")]
     pub(super) size: usize,
-    /// How long the connections are held idle, before messages are sent and after.
+    /// How long the connections are held idle, twice before messages are sent and once after.
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(super) hold: Duration,
     /// How long messages go back and forth, as in `500ms`, `10s`, `2min`.

@@ -53,6 +53,9 @@ pub(super) struct Outcome {
     #[serde(skip)]
     percentiles: Percentiles,
     server_memory: Memory,
+    /// Of the server, over the time in which all connections were idle.
+    idle_cpu_ns: u64,
+    idle_seconds: f64,
     server_cpu_ns_per_message: f64,
     client_cpu_ns_per_message: f64,
     server_report: String,
@@ -64,7 +67,9 @@ pub(super) fn measure(args: &Args, stop: &AtomicBool) -> Result<Outcome> {
     let (connections, limited) = run.room()?;
     let before = run.resident()?;
     let opening = run.open(connections)?;
+    // What the server still does about the opening (pools that it trims) is not of the idle connections.
     run.hold(args.hold)?;
+    let idle_cpu = run.hold(args.hold)?;
     let idle = run.resident()?;
     let talked = run.talk(args.size, args.rounds, args.duration)?;
     run.hold(args.hold)?;
@@ -87,6 +92,8 @@ pub(super) fn measure(args: &Args, stop: &AtomicBool) -> Result<Outcome> {
         latency_ns: (&tally.latencies).into(),
         percentiles: (&tally.latencies).into(),
         server_memory: memory,
+        idle_cpu_ns: idle_cpu.as_nanos() as u64,
+        idle_seconds: args.hold.as_secs_f64(),
         server_cpu_ns_per_message: server_cpu.as_nanos() as f64 / messages as f64,
         client_cpu_ns_per_message: client_cpu.as_nanos() as f64 / messages as f64,
         server_report: run.end()?,
@@ -170,9 +177,11 @@ impl Outcome {
 
     fn cpu(&self) -> String {
         format!(
-            "{} per message in the server, {} in the client",
+            "{} per message in the server, {} in the client\n{} in the server over {:.1} s of all connections idle",
             format_ns(self.server_cpu_ns_per_message),
-            format_ns(self.client_cpu_ns_per_message)
+            format_ns(self.client_cpu_ns_per_message),
+            format_ns(self.idle_cpu_ns as f64),
+            self.idle_seconds
         )
     }
 }

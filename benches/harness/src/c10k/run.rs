@@ -138,16 +138,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Leaves all connections idle for a while.
-    pub(super) fn hold(&mut self, time: Duration) -> Result<()> {
+    /// Leaves all connections idle for a while; returns the CPU time that the server used in it.
+    pub(super) fn hold(&mut self, time: Duration) -> Result<Duration> {
         self.guarded(|run| {
+            let (clock, before) = (run.server.clock(), run.server.clock().read()?);
             let end = Instant::now() + time;
             run.progress.update_from_now();
             loop {
                 run.ensure_going()?;
                 let left = end.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return Ok(());
+                    return Ok(clock.read()?.saturating_sub(before));
                 }
                 run.progress.update(|| format!("holding them idle, {left:.1?} to go"));
                 thread::sleep(left.min(NAP));
