@@ -236,7 +236,7 @@ impl Chat {
                 for line in &history {
                     core.write_shared(id, line);
                 }
-                self.joined(id, member, room, core);
+                return self.joined(id, member, room, core);
             }
             Answer::Rooms(some) => {
                 let WaitsFor::Rooms(reactors, found) = &mut member.waits_for else { return };

@@ -9,23 +9,24 @@ use crate::message::{Answer, Message, Name, Request};
 /// When a full mailbox is tried again.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// Sends to the reactors, this one included. A mailbox is bounded and may be full; nothing may block. So what
-/// is not taken waits here and is sent later, in its order.
+/// Sends to the reactors, this one included. A mailbox is bounded and may be full; nothing may block and
+/// nothing may be lost. So what is not taken waits here and is sent later, in its order.
 ///
-/// What waits is bounded by others: a member has one request under way at a time, and owners accept nothing
-/// new while they are [behind](Links::are_behind).
+/// What waits is bounded, because who asks for more is made to wait as well: a member has one request under
+/// way at a time, and while too much waits here, the answers that allow the next are withheld.
 pub(crate) struct Links {
     handle: Handle<Message>,
     /// By reactor.
     waiting: Vec<VecDeque<Message>>,
     most_waiting: usize,
+    withheld: VecDeque<(ConnId, Answer)>,
     timer_is_set: bool,
 }
 
 impl Links {
     pub(crate) fn new(handle: Handle<Message>, most_waiting: usize) -> Self {
         let waiting = (0..handle.reactors()).map(|_| VecDeque::new()).collect();
-        Self { handle, waiting, most_waiting, timer_is_set: false }
+        Self { handle, waiting, most_waiting, withheld: VecDeque::new(), timer_is_set: false }
     }
 
     pub(crate) fn reactors(&self) -> usize {
@@ -44,9 +45,13 @@ impl Links {
         self.send(core, self.owner(name), Message::Ask { member, name: name.clone(), request });
     }
 
-    /// Answers a member.
+    /// Gives a member the last answer to a request, behind which the next may come.
     pub(crate) fn tell(&mut self, core: &mut Core<'_>, member: ConnId, answer: Answer) {
-        self.send(core, member.reactor(), Message::Tell { member, answer });
+        if self.are_behind() {
+            self.withheld.push_back((member, answer));
+        } else {
+            self.send(core, member.reactor(), Message::Tell { member, answer });
+        }
     }
 
     pub(crate) fn send(&mut self, core: &mut Core<'_>, reactor: usize, message: Message) {
@@ -68,11 +73,15 @@ impl Links {
                 }
             }
         }
+        while !self.are_behind()
+            && let Some((member, answer)) = self.withheld.pop_front()
+        {
+            self.tell(core, member, answer);
+        }
         self.come_back(core);
     }
 
-    /// Whether so much waits for some reactor that no more should be made.
-    pub(crate) fn are_behind(&self) -> bool {
+    fn are_behind(&self) -> bool {
         self.waiting.iter().any(|queue| queue.len() >= self.most_waiting)
     }
 

@@ -50,7 +50,7 @@ struct Options {
     /// The most output in bytes that may wait for a member who does not read; beyond, the member is cut off.
     #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024)]
     output_cap: usize,
-    /// The most messages that may wait for a reactor.
+    /// How many messages may wait for a reactor before members must wait too.
     #[arg(long, value_name = "N", default_value_t = 4096)]
     mailbox: usize,
 }

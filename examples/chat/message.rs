@@ -26,7 +26,7 @@ pub(crate) enum Request {
     Claim,
     /// To bear it no longer. No answer.
     Release,
-    /// To be in this room. Answered by `Joined` or `Refused`.
+    /// To be in this room. Answered by `Joined` and `Done`, or by `Refused`.
     Join { nickname: Name },
     /// To be in it no longer. No answer.
     Leave,
@@ -38,7 +38,7 @@ pub(crate) enum Request {
     Who,
 }
 
-/// What an owner answers.
+/// What an owner answers. Each but `Joined` is the last answer to a request, or to `AskRooms` one reactor's.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Named(Name),

@@ -85,9 +85,6 @@ impl Owned {
         links: &mut Links,
         core: &mut Core<'_>,
     ) -> Answer {
-        if links.are_behind() {
-            return busy();
-        }
         if !self.rooms.contains_key(name) && self.rooms.len() >= self.limits.rooms {
             return Answer::Refused("there are too many rooms".into());
         }
@@ -100,9 +97,12 @@ impl Owned {
         room.members.insert(member, nickname.clone());
         let members = room.members.len();
         let history = room.history.iter().cloned().collect();
-        // The one who joins does not see this: it is delivered to those who have been told that they are in.
+        // Who joins does not see the announcement: their reactor delivers to those it knows to be in the room.
         self.announce(name, format!("-- {nickname} has joined\n"), links, core);
-        Answer::Joined { room: name.clone(), members, history }
+        let answer = Answer::Joined { room: name.clone(), members, history };
+        // Never withheld: what is delivered from now on must find the member there.
+        links.send(core, member.reactor(), Message::Tell { member, answer });
+        Answer::Done
     }
 
     fn leave(&mut self, member: ConnId, name: &Name, links: &mut Links, core: &mut Core<'_>) {
@@ -140,9 +140,6 @@ impl Owned {
         links: &mut Links,
         core: &mut Core<'_>,
     ) -> Answer {
-        if links.are_behind() {
-            return busy();
-        }
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.members.contains_key(&member)) else {
             return Answer::Refused(format!("you are not in {name}"));
         };
@@ -180,9 +177,4 @@ impl Room {
             }
         }
     }
-}
-
-/// Mailboxes are full, and what waits for them has reached its bound: the member is told, and may try again.
-fn busy() -> Answer {
-    Answer::Refused("the server is too busy for that; try again".into())
 }
