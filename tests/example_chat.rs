@@ -363,6 +363,14 @@ fn who_joins_is_shown_what_was_said_last() {
     end(chat, [alice, bob]);
 }
 
+/// It would cut off whoever joins.
+#[test]
+fn a_history_larger_than_what_may_wait_is_refused() {
+    let (status, output) = Example::start("chat", &["--history", "1000"]).wait();
+    assert_eq!(status.code(), Some(2));
+    assert!(output[0].contains("--output-cap is too small for --history"), "{output:#?}");
+}
+
 #[test]
 fn rooms_and_their_members_are_counted() {
     let (chat, address) = serve(&["--reactors", "1", "--rooms", "1", "--members", "2"]);

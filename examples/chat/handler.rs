@@ -48,7 +48,7 @@ impl Handler for Chat {
     type Message = Message;
 
     fn on_open(&mut self, conn: &mut Conn<'_>) -> Open<Member> {
-        notice(conn, "welcome; which nickname do you want?");
+        conn.write(b"-- welcome; which nickname do you want?\n");
         Open::Accept(Member {
             peer: conn.peer(),
             lines: Decoder::new(Lines::new().maximum(self.limits.line)),
@@ -60,14 +60,15 @@ impl Handler for Chat {
     }
 
     fn on_data(&mut self, conn: &mut Conn<'_>, member: &mut Member, input: &mut Input<'_>) -> Flow {
+        let id = conn.id();
         while !member.is_waiting() {
-            match member.lines.next(input) {
-                Ok(Some(line)) => match self.obey(conn, member, line) {
-                    Flow::Continue => {}
-                    end => return end,
-                },
+            let flow = match member.lines.next(input) {
+                Ok(Some(line)) => self.obey(conn.core(), id, member, line),
                 Ok(None) => return Flow::Continue,
-                Err(_) => return self.refuse_line(conn, member),
+                Err(_) => self.refuse_line(conn.core(), id, member),
+            };
+            if flow != Flow::Continue {
+                return flow;
             }
         }
         // The answer resumes it, and what is left of the input is shown again.
@@ -76,10 +77,12 @@ impl Handler for Chat {
     }
 
     fn on_eof(&mut self, conn: &mut Conn<'_>, member: &mut Member, input: &mut Input<'_>) -> Flow {
+        let id = conn.id();
+        // The last line may lack its end.
         let flow = match member.lines.last(input) {
-            Ok(Some(line)) => self.obey(conn, member, line),
-            Ok(None) => Flow::Continue,
-            Err(_) => self.refuse_line(conn, member),
+            Ok(Some(line)) => self.obey(conn.core(), id, member, line),
+            Ok(None) => Flow::Close,
+            Err(_) => self.refuse_line(conn.core(), id, member),
         };
         member.is_leaving = true;
         if member.is_waiting() { flow } else { Flow::Close }
@@ -89,7 +92,7 @@ impl Handler for Chat {
         if matches!(reason, CloseReason::SlowConsumer | CloseReason::WriteStall) {
             log_cut_off(&member, reason);
         }
-        self.forget(id, &mut member, core);
+        self.forget(core, id, &mut member);
     }
 
     fn on_message(&mut self, message: Message, sessions: &mut Sessions<Member>, core: &mut Core<'_>) {
@@ -101,7 +104,7 @@ impl Handler for Chat {
             Message::Tell { member: id, answer } => {
                 // Who has gone meanwhile has no session, and was forgotten when it went.
                 if let Some(member) = sessions.get_mut(id) {
-                    self.hear(id, member, answer, core);
+                    self.hear(core, id, member, answer);
                 }
             }
             Message::Deliver { room, line } => {
@@ -122,7 +125,7 @@ impl Handler for Chat {
     }
 
     fn on_drain(&mut self, conn: &mut Conn<'_>, _: &mut Member) -> Flow {
-        notice(conn, "the server is shutting down; goodbye");
+        conn.write(b"-- the server is shutting down; goodbye\n");
         Flow::Close
     }
 }
@@ -138,86 +141,76 @@ impl Chat {
     }
 
     /// Does what a line says, or asks the owner who can.
-    fn obey(&mut self, conn: &mut Conn<'_>, member: &mut Member, line: &[u8]) -> Flow {
-        let id = conn.id();
+    fn obey(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member, line: &[u8]) -> Flow {
         let text = readable(line);
         let command = match Command::parse(&text) {
-            Command::Nothing => return Flow::Continue,
             // The first line is a nickname.
             Command::Say(nickname) if member.nickname.is_none() => Command::Nick(nickname),
             command => command,
         };
         match (command, member.nickname.clone(), member.room.clone()) {
-            (Command::Help, ..) => drop(conn.write(HELP.as_bytes())),
-            (Command::Unknown(word), ..) => notice(conn, &format!("there is no /{word}; try /help")),
+            (Command::Nothing, ..) => {}
+            (Command::Help, ..) => drop(core.write(id, HELP.as_bytes())),
+            (Command::Unknown(word), ..) => notice(core, id, &format!("there is no /{word}; try /help")),
             (Command::Quit, ..) => {
-                notice(conn, "goodbye");
-                self.forget(id, member, conn.core());
+                notice(core, id, "goodbye");
+                self.forget(core, id, member);
                 return Flow::Close;
             }
-            (Command::Nick(nickname), ..) => self.claim(conn, member, nickname),
-            (_, None, _) => notice(conn, "your nickname first, please"),
-            (Command::Rooms, ..) => self.ask_rooms(id, member, conn.core()),
-            (Command::Join(room), Some(nickname), _) => self.join(conn, member, room, nickname),
-            (_, _, None) => notice(conn, "you are in no room; /join one"),
+            (Command::Nick(nickname), ..) => self.claim(core, id, member, nickname),
+            (_, None, _) => notice(core, id, "your nickname first, please"),
+            (Command::Rooms, ..) => self.ask_rooms(core, id, member),
+            (Command::Join(room), Some(nickname), _) => self.join(core, id, member, room, nickname),
+            (_, _, None) => notice(core, id, "you are in no room; /join one"),
             (Command::Leave, _, Some(room)) => {
                 member.room = None;
-                self.leave(id, &room, conn.core());
-                notice(conn, &format!("you have left {room}"));
+                self.leave(core, id, &room);
+                notice(core, id, &format!("you have left {room}"));
             }
-            (Command::Who, _, Some(room)) => self.ask(conn, member, WaitsFor::Word, &room, Request::Who),
+            (Command::Who, _, Some(room)) => {
+                member.waits_for = WaitsFor::Word;
+                self.links.ask(core, id, &room, Request::Who);
+            }
             (Command::Say(text), Some(nickname), Some(room)) => {
-                let line = format!("{nickname}: {text}\n").into();
-                self.ask(conn, member, WaitsFor::Word, &room, Request::Say { line });
+                self.say(core, id, member, &room, format!("{nickname}: {text}\n"));
             }
             (Command::Me(text), Some(nickname), Some(room)) => {
-                let line = format!("* {nickname} {text}\n").into();
-                self.ask(conn, member, WaitsFor::Word, &room, Request::Say { line });
+                self.say(core, id, member, &room, format!("* {nickname} {text}\n"));
             }
-            (Command::Nothing, ..) => {}
         }
         Flow::Continue
     }
 
-    fn claim(&mut self, conn: &mut Conn<'_>, member: &mut Member, nickname: &str) {
-        let longest = self.limits.name;
-        match name(nickname, longest) {
-            Some(name) => {
-                self.ask(conn, member, WaitsFor::Nickname(name.clone()), &name, Request::Claim);
+    fn claim(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member, nickname: &str) {
+        match name(nickname, self.limits.name) {
+            Some(nickname) => {
+                self.links.ask(core, id, &nickname, Request::Claim);
+                member.waits_for = WaitsFor::Nickname(nickname);
             }
-            None => refuse_name(conn, "nickname", longest),
+            None => self.refuse_name(core, id, "nickname"),
         }
     }
 
-    fn join(&mut self, conn: &mut Conn<'_>, member: &mut Member, room: &str, nickname: Name) {
-        let longest = self.limits.name;
-        match name(&room.to_ascii_lowercase(), longest) {
+    fn join(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member, room: &str, nickname: Name) {
+        match name(&room.to_ascii_lowercase(), self.limits.name) {
             Some(room) if member.room.as_ref() == Some(&room) => {
-                notice(conn, &format!("you are in {room} already"));
+                notice(core, id, &format!("you are in {room} already"));
             }
             Some(room) => {
-                self.ask(conn, member, WaitsFor::Room(room.clone()), &room, Request::Join { nickname });
+                self.links.ask(core, id, &room, Request::Join { nickname });
+                member.waits_for = WaitsFor::Room(room);
             }
-            None => refuse_name(conn, "room's name", longest),
+            None => self.refuse_name(core, id, "room's name"),
         }
     }
 
-    /// Asks the owner of a name for something that the member has to wait for.
-    fn ask(
-        &mut self,
-        conn: &mut Conn<'_>,
-        member: &mut Member,
-        waits_for: WaitsFor,
-        name: &Name,
-        request: Request,
-    ) {
-        member.waits_for = waits_for;
-        let id = conn.id();
-        self.links.ask(conn.core(), id, name, request);
+    fn say(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member, room: &Name, line: String) {
+        member.waits_for = WaitsFor::Word;
+        self.links.ask(core, id, room, Request::Say { line: line.into() });
     }
 
     /// Asks every reactor for the rooms it owns.
-    fn ask_rooms(&mut self, id: ConnId, member: &mut Member, core: &mut Core<'_>) {
+    fn ask_rooms(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member) {
         let reactors = self.links.reactors();
         member.waits_for = WaitsFor::Rooms(reactors, Vec::new());
         for reactor in 0..reactors {
@@ -226,17 +219,17 @@ impl Chat {
     }
 
     /// An owner has answered.
-    fn hear(&mut self, id: ConnId, member: &mut Member, answer: Answer, core: &mut Core<'_>) {
+    fn hear(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member, answer: Answer) {
         match answer {
             Answer::Done => {}
-            Answer::Text(text) | Answer::Refused(text) => tell(core, id, &text),
-            Answer::Named(nickname) => self.named(id, member, nickname, core),
+            Answer::Text(text) | Answer::Refused(text) => notice(core, id, &text),
+            Answer::Named(nickname) => self.named(core, id, member, nickname),
             Answer::Joined { room, members, history } => {
-                tell(core, id, &format!("you are in {room} ({members} here)"));
+                notice(core, id, &format!("you are in {room} ({members} here)"));
                 for line in &history {
                     core.write_shared(id, line);
                 }
-                return self.joined(id, member, room, core);
+                return self.joined(core, id, member, room);
             }
             Answer::Rooms(some) => {
                 let WaitsFor::Rooms(reactors, found) = &mut member.waits_for else { return };
@@ -246,7 +239,7 @@ impl Chat {
                     return;
                 }
                 let rooms = found.iter().map(|(room, members)| format!("{room} ({members})")).collect();
-                tell(core, id, &format!("rooms, with their members: {}", listing(rooms)));
+                notice(core, id, &format!("rooms, with their members: {}", listing(rooms)));
             }
         }
         member.waits_for = WaitsFor::Nothing;
@@ -257,8 +250,8 @@ impl Chat {
         }
     }
 
-    fn named(&mut self, id: ConnId, member: &mut Member, nickname: Name, core: &mut Core<'_>) {
-        tell(core, id, &format!("you are {nickname}; /join ROOM to talk, /help for more"));
+    fn named(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member, nickname: Name) {
+        notice(core, id, &format!("you are {nickname}; /join ROOM to talk, /help for more"));
         if let Some(room) = &member.room {
             self.links.ask(core, id, room, Request::Rename { nickname: nickname.clone() });
         }
@@ -271,14 +264,14 @@ impl Chat {
 
     /// What the owner has delivered before it answered is in the history, and what it delivers from now on
     /// comes behind its answer: nothing is missed, and nothing comes twice.
-    fn joined(&mut self, id: ConnId, member: &mut Member, room: Name, core: &mut Core<'_>) {
+    fn joined(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member, room: Name) {
         if let Some(old) = member.room.replace(room.clone()) {
-            self.leave(id, &old, core);
+            self.leave(core, id, &old);
         }
         self.present.entry(room).or_default().insert(id);
     }
 
-    fn leave(&mut self, id: ConnId, room: &Name, core: &mut Core<'_>) {
+    fn leave(&mut self, core: &mut Core<'_>, id: ConnId, room: &Name) {
         if let Some(members) = self.present.get_mut(room) {
             members.remove(&id);
             if members.is_empty() {
@@ -290,7 +283,7 @@ impl Chat {
 
     /// Removes every trace of a member, also those that are still being made: the owner gets this behind the
     /// request that it undoes.
-    fn forget(&mut self, id: ConnId, member: &mut Member, core: &mut Core<'_>) {
+    fn forget(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member) {
         let (mut room, mut nickname) = (None, None);
         match std::mem::replace(&mut member.waits_for, WaitsFor::Nothing) {
             WaitsFor::Room(asked) => room = Some(asked),
@@ -298,18 +291,23 @@ impl Chat {
             _ => {}
         }
         for room in [member.room.take(), room].into_iter().flatten() {
-            self.leave(id, &room, core);
+            self.leave(core, id, &room);
         }
         for nickname in [member.nickname.take(), nickname].into_iter().flatten() {
             self.links.ask(core, id, &nickname, Request::Release);
         }
     }
 
-    fn refuse_line(&mut self, conn: &mut Conn<'_>, member: &mut Member) -> Flow {
-        notice(conn, &format!("a line has at most {} bytes; goodbye", self.limits.line));
-        let id = conn.id();
-        self.forget(id, member, conn.core());
+    fn refuse_line(&mut self, core: &mut Core<'_>, id: ConnId, member: &mut Member) -> Flow {
+        notice(core, id, &format!("a line has at most {} bytes; goodbye", self.limits.line));
+        self.forget(core, id, member);
         Flow::Close
+    }
+
+    fn refuse_name(&self, core: &mut Core<'_>, id: ConnId, what: &str) {
+        let longest = self.limits.name;
+        let text = format!("a {what} has 1 to {longest} letters, digits, - and _, a letter first");
+        notice(core, id, &text);
     }
 }
 
@@ -319,17 +317,8 @@ impl Member {
     }
 }
 
-fn refuse_name(conn: &mut Conn<'_>, what: &str, longest: usize) {
-    notice(conn, &format!("a {what} has 1 to {longest} letters, digits, - and _, a letter first"));
-}
-
-/// A line of the server's own, to the connection whose callback runs.
-fn notice(conn: &mut Conn<'_>, text: &str) {
-    conn.write_slices(&[b"-- ", text.as_bytes(), b"\n"]);
-}
-
-/// The same, to any other.
-fn tell(core: &mut Core<'_>, id: ConnId, text: &str) {
+/// A line of the server's own.
+fn notice(core: &mut Core<'_>, id: ConnId, text: &str) {
     core.write_slices(id, &[b"-- ", text.as_bytes(), b"\n"]);
 }
 

@@ -34,14 +34,15 @@ mod text;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser};
 use corelane::{Server, Watermarks};
 
 use handler::Chat;
 
 /// A chat server on every core. Talk to it with `nc HOST PORT`, and type /help there.
 #[derive(Parser)]
-#[command(mut_arg("idle", |idle| idle.default_value("600")))]
+#[command(name = "chat", mut_arg("idle", |idle| idle.default_value("600")))]
 struct Options {
     #[command(flatten)]
     server: common::ServerOptions,
@@ -79,6 +80,21 @@ struct Limits {
     announce: usize,
 }
 
+impl Options {
+    /// The flags, unless a member who joins would be cut off for the history alone.
+    fn read() -> Self {
+        let options = Self::parse();
+        let Limits { history, line, name, .. } = options.limits;
+        // What is not UTF-8 may become three bytes each.
+        let longest = line.saturating_mul(3).saturating_add(name + 4);
+        if history.saturating_mul(longest) > options.output_cap {
+            let problem = "--output-cap is too small for --history lines of --line bytes";
+            Self::command().error(ErrorKind::ValueValidation, problem).exit();
+        }
+        options
+    }
+}
+
 fn server(options: &Options) -> Server {
     let cap = options.output_cap;
     options
@@ -89,7 +105,7 @@ fn server(options: &Options) -> Server {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::read();
     let (limits, mailbox) = (options.limits.clone(), options.mailbox);
     common::serve(server(&options), move |start| Chat::new(limits.clone(), mailbox, start.handle()))
 }
