@@ -524,7 +524,8 @@ fn a_member_who_does_not_read_is_cut_off_and_the_others_hear_all() {
     end(chat, [talker, listener]);
 }
 
-/// With next to no room in the mailboxes members have to wait; but nothing is lost, and the order is one.
+/// With next to no room in the mailboxes members have to wait; but nothing is lost, the order is one, and who
+/// joins in the middle hears all from there on.
 #[test]
 fn full_mailboxes_lose_nothing() {
     const MEMBERS: usize = 24;
@@ -533,13 +534,22 @@ fn full_mailboxes_lose_nothing() {
         let (chat, address) = serve(&["--reactors", "2", "--mailbox", mailbox]);
         let mut members: Vec<Member> =
             (0..MEMBERS).map(|n| Member::enter_room(&address, &format!("m{n}"), "lobby")).collect();
+        let mut late: Vec<Member> = (0..8).map(|n| Member::enter(&address, &format!("late{n}"))).collect();
         for member in &mut members {
             member.say(&(0..LINES).map(|n| format!("{n}\n")).collect::<String>());
         }
+        late.iter_mut().for_each(|member| member.say("/join lobby"));
         let heard: Vec<Vec<String>> = members.iter_mut().map(|member| member.said(MEMBERS * LINES)).collect();
         assert!(heard.iter().all(|lines| *lines == heard[0]));
         assert_eq!(heard[0].iter().collect::<HashSet<_>>().len(), MEMBERS * LINES, "something came twice");
-        end(chat, members);
+        for member in &mut late {
+            let mut heard_late = member.said(1);
+            while heard_late.last() != heard[0].last() {
+                heard_late.extend(member.said(1));
+            }
+            assert!(heard[0].ends_with(&heard_late), "{heard_late:#?}");
+        }
+        end(chat, members.into_iter().chain(late));
     }
 }
 
