@@ -17,10 +17,12 @@ pub(crate) struct ServerOptions {
     /// Reactors, and so threads [default: the CPUs available].
     #[arg(long, value_name = "N")]
     reactors: Option<usize>,
-    /// Close connections without traffic after so many seconds; 0: never. A peer that takes no output is
-    /// cut off after the same time.
+    /// Close connections without traffic after so many seconds; 0: never.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     idle: u64,
+    /// Cut off a peer that has taken none of its output for so many seconds; 0: never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    stall: u64,
     /// The most connections at a time.
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
@@ -32,10 +34,10 @@ pub(crate) struct ServerOptions {
 impl ServerOptions {
     /// A server as the flags say, which drains on SIGTERM and SIGINT.
     pub(crate) fn server(&self) -> Server {
-        let deadline = (self.idle > 0).then(|| Duration::from_secs(self.idle));
-        let mut server = Server::new()
-            .deadlines(Deadlines { idle: deadline, write_stall: deadline, ..Deadlines::default() })
-            .handle_signals();
+        let seconds = |count: u64| (count > 0).then(|| Duration::from_secs(count));
+        let (idle, write_stall) = (seconds(self.idle), seconds(self.stall));
+        let mut server =
+            Server::new().deadlines(Deadlines { idle, write_stall, ..Deadlines::default() }).handle_signals();
         if let Some(reactors) = self.reactors {
             server = server.reactors(reactors);
         }
