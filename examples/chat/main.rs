@@ -86,7 +86,7 @@ impl Options {
         let options = Self::parse();
         let Limits { history, line, name, .. } = options.limits;
         // What is not UTF-8 may become three bytes each.
-        let longest = line.saturating_mul(3).saturating_add(name + 4);
+        let longest = line.saturating_mul(3).saturating_add(name).saturating_add(4);
         if history.saturating_mul(longest) > options.output_cap {
             let problem = "--output-cap is too small for --history lines of --line bytes";
             Self::command().error(ErrorKind::ValueValidation, problem).exit();

@@ -85,13 +85,14 @@ impl Owned {
         links: &mut Links,
         core: &mut Core<'_>,
     ) -> Answer {
-        if !self.rooms.contains_key(name) && self.rooms.len() >= self.limits.rooms {
+        let size = self.rooms.get(name).map(|room| room.members.len());
+        if size.is_none() && self.rooms.len() >= self.limits.rooms {
             return Answer::Refused("there are too many rooms".into());
         }
-        let room = self.rooms.entry(name.clone()).or_default();
-        if room.members.len() >= self.limits.members {
+        if size.unwrap_or(0) >= self.limits.members {
             return Answer::Refused(format!("{name} is full"));
         }
+        let room = self.rooms.entry(name.clone()).or_default();
         room.by_reactor.resize(links.reactors(), 0);
         room.by_reactor[member.reactor()] += 1;
         room.members.insert(member, nickname.clone());
