@@ -101,13 +101,8 @@ impl Member {
 
     /// All that still comes, up to an end in good order.
     #[track_caller]
-    fn rest(mut self) -> Vec<String> {
-        let lines = std::iter::from_fn(|| {
-            let mut line = String::new();
-            let count = self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("{error}"));
-            (count > 0).then(|| line.trim_end_matches('\n').to_owned())
-        });
-        lines.collect()
+    fn rest(self) -> Vec<String> {
+        self.lines.lines().map(|line| line.unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 }
 
@@ -152,7 +147,8 @@ impl Netcat {
     fn start(address: SocketAddr) -> Self {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let mut command = Command::new("nc");
-        command.args([host, port]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // -N: its end of the stream follows the end of what is typed.
+        command.args(["-N", &host, &port]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("nc: Debian's netcat-openbsd");
         let stdout = process.stdout.take().unwrap();
         let (sender, lines) = mpsc::channel();
@@ -175,11 +171,12 @@ impl Netcat {
         }
     }
 
-    /// Waits until it has ended by itself.
+    /// Types no more, and waits until it ends by itself; what it has shown since.
     #[track_caller]
-    fn wait(mut self) {
+    fn rest(mut self) -> Vec<String> {
         drop(self.process.stdin.take());
         eventually("the end of nc", || self.process.try_wait().unwrap().is_some());
+        std::iter::from_fn(|| self.lines.recv_timeout(DEADLINE).ok()).collect()
     }
 }
 
@@ -227,25 +224,26 @@ fn two_people_talk_with_netcat() {
     alice.expect(&["-- there is no /dance; try /help"]);
     alice.type_line("//dance is not a command");
     alice.expect(&["alice: /dance is not a command"]);
+    bob.expect(&["* bob waves", "alice: /dance is not a command"]);
 
     bob.type_line("/quit");
-    bob.expect(&["* bob waves", "alice: /dance is not a command", "-- goodbye"]);
-    bob.wait();
+    bob.expect(&["-- goodbye"]);
+    assert!(bob.rest().is_empty());
     alice.expect(&["-- bob has left"]);
     chat.signal(Signal::SIGTERM);
     alice.expect(&["-- the server is shutting down; goodbye"]);
-    alice.wait();
+    assert!(alice.rest().is_empty());
     assert!(chat.wait().0.success());
 }
 
 /// The last line may lack its end, and a pipe ends right behind it: all is answered still.
 #[test]
 fn what_is_piped_into_netcat_is_answered_to_the_end() {
-    let (chat, address) = serve(&["--reactors", "2"]);
-    let mut piped = Member::new(Client::connect(&address));
-    piped.client.send(b"alice\r\n/join lobby\r\none\r\ntwo\r\n/rooms\r\n/who");
-    piped.client.finish();
-    let heard = piped.rest();
+    let (chat, address) = Example::serve("chat", &["--reactors", "2"]);
+    let mut netcat = Netcat::start(address);
+    let stdin = netcat.process.stdin.as_mut().unwrap();
+    stdin.write_all(b"alice\r\n/join lobby\r\none\r\ntwo\r\n/rooms\r\n/who").unwrap();
+    let heard = netcat.rest();
     let expected =
         ["alice: one", "alice: two", "-- rooms, with their members: lobby (1)", "-- 1 in lobby: alice"];
     assert_eq!(heard[3..], expected, "{heard:#?}");
@@ -369,11 +367,8 @@ fn the_rooms_of_all_reactors_are_listed() {
     let folder = TempDir::new();
     let (chat, address) = serve_in_turn(&folder, &[]);
     let rooms = ["attic", "cellar", "garden", "hall", "lobby", "roof"];
-    let mut members: Vec<Member> = rooms
-        .iter()
-        .enumerate()
-        .map(|(n, room)| Member::enter_room(&address, &format!("m{n}"), room))
-        .collect();
+    let enter = |room: &&str| Member::enter_room(&address, room, room);
+    let mut members: Vec<Member> = rooms.iter().map(enter).collect();
     let listed: Vec<String> = rooms.iter().map(|room| format!("{room} (1)")).collect();
     for member in &mut members {
         member.say("/rooms");
@@ -538,10 +533,8 @@ fn one_does_not_read(flags: &[&str], reason: &str) {
         }
     }
     assert!(heard_by_other == heard, "{} lines, {} lines", heard_by_other.len(), heard.len());
-    let peer = match &slow.client {
-        Client::Tcp(stream) => stream.local_addr().unwrap(),
-        Client::Unix(_) => unreachable!(),
-    };
+    let Client::Tcp(stream) = &slow.client else { unreachable!("it has an address") };
+    let peer = stream.local_addr().unwrap();
     let logged = chat.hear("cut off slow at ");
     assert_eq!(logged, format!("{peer}, who reads too slowly: {reason}"));
     assert_eq!(slow.client.receive_rest().1, End::Reset);
