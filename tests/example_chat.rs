@@ -94,9 +94,7 @@ impl Member {
 
     #[track_caller]
     fn expect(&mut self, lines: &[&str]) {
-        for line in lines {
-            assert_eq!(self.line(), *line);
-        }
+        lines.iter().for_each(|line| assert_eq!(self.line(), *line));
     }
 
     /// All that still comes, up to an end in good order.
