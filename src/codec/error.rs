@@ -6,7 +6,7 @@ use std::fmt;
 pub enum FrameError {
     /// The payload is, or is announced to be, larger than the codec's maximum.
     TooLarge {
-        /// How large; as far as it is known where nothing announces it.
+        /// How large; where nothing announces it, one more than the maximum.
         length: u64,
         /// The codec's maximum.
         maximum: usize,
@@ -30,6 +30,13 @@ pub enum FrameError {
         /// Where.
         at: usize,
     },
+}
+
+impl FrameError {
+    /// For frames whose length nothing announces: the same however much of one has come.
+    pub(super) const fn longer_than(maximum: usize) -> Self {
+        Self::TooLarge { length: maximum as u64 + 1, maximum }
+    }
 }
 
 impl fmt::Display for FrameError {

@@ -1,10 +1,11 @@
-use super::{Codec, DEFAULT_MAXIMUM, Delimited, Envelope, Frame, FrameError};
+use super::{Codec, DEFAULT_MAXIMUM, Envelope, Frame, FrameError};
 
 /// Lines of text, or of anything else: they end with a line feed; a carriage return right before it belongs
 /// to the end too. Where a carriage return alone must not be dropped, or a line feed alone must not end a
-/// line, use [`Delimited`].
+/// line, use [`Delimited`](super::Delimited).
 ///
-/// The last line of a stream may lack its end.
+/// The last line of a stream may lack its end. A line with a line feed in it cannot be sent, nor one that ends
+/// with a carriage return where lines end with a line feed alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Lines {
     maximum: usize,
@@ -44,20 +45,19 @@ impl Default for Lines {
 
 impl Codec for Lines {
     fn find(&self, bytes: &[u8], seen: usize) -> Result<Option<Frame>, FrameError> {
-        // The carriage return takes no room of the line's.
-        let feeds = Delimited::new(b"\n").maximum(self.maximum.saturating_add(1));
-        let frame = match feeds.find(bytes, seen) {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(None),
-            Err(FrameError::TooLarge { length, .. }) => {
-                return Err(FrameError::TooLarge { length, maximum: self.maximum });
-            }
-            Err(error) => return Err(error),
+        // The carriage return and the line feed take no room of the line's.
+        let until = bytes.len().min(self.maximum.saturating_add(2));
+        let found = bytes.get(seen..until).and_then(|part| memchr::memchr(b'\n', part));
+        let Some(at) = found else {
+            let fits = bytes.len() <= self.maximum;
+            // One byte more can only be the carriage return of the end.
+            let ends = bytes.len() == self.maximum.saturating_add(1) && bytes.ends_with(b"\r");
+            return if fits || ends { Ok(None) } else { Err(FrameError::longer_than(self.maximum)) };
         };
-        let line = &bytes[frame.payload.clone()];
+        let line = &bytes[..seen + at];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         self.check(line)?;
-        Ok(Some(Frame { payload: 0..line.len(), length: frame.length }))
+        Ok(Some(Frame { payload: 0..line.len(), length: seen + at + 1 }))
     }
 
     fn find_last(&self, bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
@@ -70,10 +70,14 @@ impl Codec for Lines {
 
     fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
         self.check(payload)?;
-        match memchr::memchr(b'\n', payload) {
-            Some(at) => Err(FrameError::DelimiterInside { at }),
-            None => Ok(Envelope::new(&[], self.ending)),
+        if let Some(at) = memchr::memchr(b'\n', payload) {
+            return Err(FrameError::DelimiterInside { at });
         }
+        // It would be taken for a part of the end.
+        if self.ending == b"\n" && payload.ends_with(b"\r") {
+            return Err(FrameError::DelimiterInside { at: payload.len() - 1 });
+        }
+        Ok(Envelope::new(&[], self.ending))
     }
 }
 
@@ -90,7 +94,38 @@ mod tests {
         assert_eq!(payload(b"\n"), Ok(Some(0..0)));
         assert_eq!(payload(b"abc"), Ok(None));
         assert_eq!(payload(b"abc\r"), Ok(None));
-        assert!(payload(b"abcd\n").is_err());
-        assert!(payload(b"abcde").is_err());
+    }
+
+    #[test]
+    fn too_long_is_said_as_soon_as_it_is_known() {
+        let lines = Lines::new().maximum(3);
+        for bytes in [&b"abcd"[..], b"abcd\n", b"abcd\r\n", b"abc\rd", b"abc\r\r", b"abcdefgh\n"] {
+            let error = FrameError::TooLarge { length: 4, maximum: 3 };
+            assert_eq!(lines.find(bytes, 0), Err(error), "{bytes:?}");
+        }
+        assert_eq!(lines.wrap(b"abcd"), Err(FrameError::TooLarge { length: 4, maximum: 3 }));
+    }
+
+    #[test]
+    fn what_was_seen_is_not_searched_again() {
+        // A line feed within what was said to be seen is overlooked: proof that nobody looked.
+        assert_eq!(Lines::new().find(b"a\nbc\n", 2).unwrap().unwrap().payload, 0..4);
+    }
+
+    #[test]
+    fn the_last_line_may_lack_its_end() {
+        let lines = Lines::new().maximum(3);
+        assert_eq!(lines.find_last(b""), Ok(None));
+        assert_eq!(lines.find_last(b"abc"), Ok(Some(Frame { payload: 0..3, length: 3 })));
+    }
+
+    #[test]
+    fn what_would_not_arrive_as_it_is_is_not_sent() {
+        let inside = |at| Err(FrameError::DelimiterInside { at });
+        assert_eq!(Lines::new().wrap(b"ab\ncd"), inside(2));
+        assert_eq!(Lines::crlf().wrap(b"ab\ncd"), inside(2));
+        assert_eq!(Lines::new().wrap(b"ab\r"), inside(2));
+        assert!(Lines::new().wrap(b"a\rb").is_ok());
+        assert!(Lines::crlf().wrap(b"ab\r").is_ok());
     }
 }

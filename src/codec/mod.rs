@@ -39,17 +39,92 @@
 //!
 //! | codec | what a frame is |
 //! |---|---|
-//! | [`Lines`] | text up to a line feed |
+//! | [`Lines`] | text up to a line feed, or a carriage return and a line feed |
 //! | [`Delimited`] | bytes up to a mark of your own |
+//! | [`LengthPrefixed`] | the length, in 8, 16 or 32 bits of either byte order or as a varint, then the bytes |
+//! | [`Fixed`] | so many bytes |
+//! | [`Described`] | a header that tells the length, by a function of your own, and the rest |
+//! | your own [`Codec`] | anything else |
+//!
+//! # Sizes
+//!
+//! Every codec has a maximum, [`DEFAULT_MAXIMUM`] unless set, and says [`FrameError::TooLarge`] as soon as that
+//! can be known: when the header is there, or when the byte has come that is one too many. A handler answers
+//! with an error if the protocol has one and returns [`Flow::Close`](crate::Flow::Close): what was written is
+//! sent, and the peer sees the end of the stream.
+//!
+//! A frame that is not whole waits in the connection's input, of which the server keeps up to
+//! [`Server::input_cap`](crate::Server::input_cap), 1 MiB by default. Where frames may be larger than that, with
+//! all that surrounds the payload, raise it; otherwise a connection is reset with
+//! [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow) before its frame is whole. Memory is taken
+//! as bytes come, never because a header announces them.
+//!
+//! # A codec of your own
+//!
+//! Netstrings: the length in decimal, a colon, the bytes, a comma.
+//!
+//! ```
+//! use corelane::codec::{Codec, Envelope, Frame, FrameError};
+//!
+//! struct Netstrings {
+//!     maximum: usize,
+//! }
+//!
+//! impl Codec for Netstrings {
+//!     fn find(&self, bytes: &[u8], _seen: usize) -> Result<Option<Frame>, FrameError> {
+//!         let mut length = 0;
+//!         for (at, &byte) in bytes.iter().enumerate() {
+//!             match byte {
+//!                 b'0'..=b'9' if at == 0 || length > 0 => length = length * 10 + usize::from(byte - b'0'),
+//!                 b':' if at > 0 => {
+//!                     let (start, end) = (at + 1, at + 1 + length);
+//!                     return match bytes.get(end) {
+//!                         None => Ok(None),
+//!                         Some(b',') => Ok(Some(Frame { payload: start..end, length: end + 1 })),
+//!                         Some(_) => Err(FrameError::Malformed("no comma behind the bytes")),
+//!                     };
+//!                 }
+//!                 _ => return Err(FrameError::Malformed("no length in decimal")),
+//!             }
+//!             if length > self.maximum {
+//!                 return Err(FrameError::TooLarge { length: length as u64, maximum: self.maximum });
+//!             }
+//!         }
+//!         Ok(None)
+//!     }
+//!
+//!     fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
+//!         if payload.len() > self.maximum {
+//!             return Err(FrameError::TooLarge { length: payload.len() as u64, maximum: self.maximum });
+//!         }
+//!         Ok(Envelope::new(format!("{}:", payload.len()).as_bytes(), b","))
+//!     }
+//! }
+//!
+//! let netstrings = Netstrings { maximum: 1000 };
+//! let mut bytes = Vec::new();
+//! netstrings.append(&mut bytes, b"hello").unwrap();
+//! assert_eq!(bytes, b"5:hello,");
+//! assert_eq!(netstrings.find(&bytes, 0), Ok(Some(Frame { payload: 2..7, length: 8 })));
+//! assert_eq!(netstrings.find(&bytes[..7], 0), Ok(None));
+//! assert!(netstrings.find(b"5000:", 0).is_err());
+//! ```
 
 mod decoder;
 mod delimited;
+mod described;
 mod error;
+mod fixed;
+mod length;
 mod lines;
+mod varint;
 
 pub use decoder::Decoder;
 pub use delimited::Delimited;
+pub use described::Described;
 pub use error::FrameError;
+pub use fixed::Fixed;
+pub use length::LengthPrefixed;
 pub use lines::Lines;
 
 use std::ops::Range;
@@ -177,5 +252,20 @@ pub trait Codec {
         let mut frame = Vec::new();
         self.append(&mut frame, payload)?;
         Ok(frame.into())
+    }
+}
+
+/// A codec that is lent is one too: `Decoder<&dyn Codec>`.
+impl<C: Codec + ?Sized> Codec for &C {
+    fn find(&self, bytes: &[u8], seen: usize) -> Result<Option<Frame>, FrameError> {
+        (**self).find(bytes, seen)
+    }
+
+    fn find_last(&self, bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+        (**self).find_last(bytes)
+    }
+
+    fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
+        (**self).wrap(payload)
     }
 }
