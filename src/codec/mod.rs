@@ -110,6 +110,7 @@
 //! assert!(netstrings.find(b"5000:", 0).is_err());
 //! ```
 
+mod client;
 mod decoder;
 mod delimited;
 mod described;
@@ -119,6 +120,7 @@ mod length;
 mod lines;
 mod varint;
 
+pub use client::{Client, Receiver, Sender};
 pub use decoder::Decoder;
 pub use delimited::Delimited;
 pub use described::Described;
