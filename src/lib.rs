@@ -58,8 +58,13 @@ mod server;
 pub mod sim;
 mod time;
 
+/// Fuzz targets.
 #[cfg(fuzzing)]
-pub use connection::fuzz;
+pub mod fuzz {
+    #[cfg(feature = "codec")]
+    pub use crate::codec::fuzz::framing;
+    pub use crate::connection::fuzz::{deadlines, inbox, outbox, slots_and_wheel};
+}
 
 pub use buffer::Shared;
 pub use connection::{CloseReason, ConnId, Delivery, Flow, Peer, Receipt, Written};

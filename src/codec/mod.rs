@@ -116,8 +116,17 @@ mod delimited;
 mod described;
 mod error;
 mod fixed;
+#[cfg(any(test, fuzzing))]
+#[allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "public for the fuzzer alone, which builds with cfg(fuzzing)"
+)]
+pub mod fuzz;
 mod length;
 mod lines;
+#[cfg(test)]
+mod tests;
 mod varint;
 
 pub use client::{Client, Receiver, Sender};

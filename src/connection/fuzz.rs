@@ -232,23 +232,26 @@ pub fn deadlines(data: &[u8]) {
     assert_eq!(connection.reason(), Some(CloseReason::Idle));
 }
 
+/// Runs a target on every file of its corpus.
+#[cfg(test)]
+pub(crate) fn replay(name: &str, target: fn(&[u8])) {
+    let folder = format!("{}/tests/fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let mut count = 0;
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let data = std::fs::read(&path).unwrap();
+        if std::panic::catch_unwind(|| target(&data)).is_err() {
+            panic!("the corpus file {} fails", path.display());
+        }
+        count += 1;
+    }
+    assert!(count > 0, "{folder} is empty");
+}
+
 #[cfg(test)]
 mod tests {
-    /// Runs a target on every file of its corpus.
-    fn replay(name: &str, target: fn(&[u8])) {
-        let folder = format!("{}/tests/fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
-        let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
-        let mut count = 0;
-        for entry in entries {
-            let path = entry.unwrap().path();
-            let data = std::fs::read(&path).unwrap();
-            if std::panic::catch_unwind(|| target(&data)).is_err() {
-                panic!("the corpus file {} fails", path.display());
-            }
-            count += 1;
-        }
-        assert!(count > 0, "{folder} is empty");
-    }
+    use super::replay;
 
     #[test]
     fn corpus_of_outbox() {
