@@ -4,12 +4,14 @@
 use super::{Codec, Decoder, Delimited, Described, Fixed, FrameError, LengthPrefixed, Lines};
 use crate::Input;
 
+type Fit = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// A codec, and payloads that it can send.
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) codec: Box<dyn Codec>,
     /// Makes a payload of any bytes.
-    pub(super) fit: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    pub(super) fit: Fit,
 }
 
 /// More than any header and trailer here takes.
@@ -18,7 +20,7 @@ const AROUND: usize = 16;
 /// Every codec, with this as its maximum (of at least four) where it has one.
 pub(super) fn cases(maximum: usize) -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |name, codec: Box<dyn Codec>, fit: Box<dyn Fn(&[u8]) -> Vec<u8>>| {
+    let mut add = |name, codec: Box<dyn Codec>, fit: Fit| {
         cases.push(Case { name, codec, fit });
     };
     for (name, including, codec) in [
@@ -143,7 +145,7 @@ pub fn framing(data: &[u8]) {
     let wanted = codec.find(bytes, 0);
     assert!(wanted != Ok(None) || bytes.len() < MAXIMUM + AROUND, "{name}: more than a frame is kept");
 
-    let payloads: Vec<Vec<u8>> = pieces(bytes, lengths).into_iter().map(|piece| fit(piece)).collect();
+    let payloads: Vec<Vec<u8>> = pieces(bytes, lengths).into_iter().map(fit).collect();
     let mut stream = Vec::new();
     for payload in &payloads {
         codec.append(&mut stream, payload).unwrap_or_else(|error| panic!("{name}: {error}"));

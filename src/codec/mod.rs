@@ -139,6 +139,8 @@ pub use length::LengthPrefixed;
 pub use lines::Lines;
 
 use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::{Conn, ConnId, Core, Shared, Written};
 
@@ -266,17 +268,23 @@ pub trait Codec {
     }
 }
 
-/// A codec that is lent is one too: `Decoder<&dyn Codec>`.
-impl<C: Codec + ?Sized> Codec for &C {
-    fn find(&self, bytes: &[u8], seen: usize) -> Result<Option<Frame>, FrameError> {
-        (**self).find(bytes, seen)
-    }
+/// A codec that is lent or shared is one too: `Decoder<Rc<dyn Codec>>`.
+macro_rules! delegate {
+    ($($pointer:ty),*) => {$(
+        impl<C: Codec + ?Sized> Codec for $pointer {
+            fn find(&self, bytes: &[u8], seen: usize) -> Result<Option<Frame>, FrameError> {
+                (**self).find(bytes, seen)
+            }
 
-    fn find_last(&self, bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
-        (**self).find_last(bytes)
-    }
+            fn find_last(&self, bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+                (**self).find_last(bytes)
+            }
 
-    fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
-        (**self).wrap(payload)
-    }
+            fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
+                (**self).wrap(payload)
+            }
+        }
+    )*};
 }
+
+delegate!(&C, Box<C>, Rc<C>, Arc<C>);

@@ -29,7 +29,7 @@ fn cut(bytes: &[u8], cuts: u32) -> Vec<&[u8]> {
 #[test]
 fn every_cut_of_a_short_stream_means_the_same() {
     for Case { name, codec, fit } in cases(6) {
-        let frames: Vec<Vec<u8>> = [&b""[..], b"abc", b"\r", b"x"].map(|bytes| fit(bytes)).into();
+        let frames: Vec<Vec<u8>> = [&b""[..], b"abc", b"\r", b"x"].map(&fit).into();
         let mut whole = stream(&*codec, &frames);
         whole.truncate(13);
         let mut streams = vec![whole];
@@ -125,7 +125,7 @@ fn a_stream_that_ends_within_a_frame_is_truncated() {
             if ["lines", "crlf"].contains(&name) {
                 assert_eq!((payloads.len(), end), (2, Ok(())), "{name}");
             } else {
-                assert_eq!(payloads, [payload.clone()], "{name}");
+                assert_eq!(payloads, std::slice::from_ref(&payload), "{name}");
                 assert_eq!(end, Err(FrameError::Truncated { bytes: kept }), "{name}");
             }
         }
