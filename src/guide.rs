@@ -1,4 +1,4 @@
-//! The guide: concepts, the order of callbacks, backpressure, deadlines, threads, shutdown, testing. Only
+//! The guide: concepts, the order of callbacks, framing, backpressure, deadlines, threads, shutdown, testing. Only
 //! documentation; every example in it compiles.
 //!
 //! # Concepts
@@ -92,6 +92,7 @@
 //!
 //! A [`Receipt`](crate::Receipt) tells when the kernel has all of a write, or that it never will.
 //!
+#![cfg_attr(feature = "codec", doc = include_str!("guide/framing.md"))]
 //! # Backpressure
 //!
 //! Output that waits has three marks ([`Watermarks`](crate::Watermarks)):

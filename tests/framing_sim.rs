@@ -93,8 +93,10 @@ fn start(seed: u64, faults: Faults, codec: Rc<dyn Codec>, dials: usize) -> (Simu
     (Simulation::new(seed, server, faults, |_| handler).unwrap(), ends)
 }
 
-/// Every codec, and frames that it can send.
-fn codecs() -> Vec<(Rc<dyn Codec>, Vec<Vec<u8>>)> {
+/// A codec, and frames that it can send.
+type Case = (Rc<dyn Codec>, Vec<Vec<u8>>);
+
+fn codecs() -> Vec<Case> {
     let frames = |sizes: &[usize]| -> Vec<Vec<u8>> {
         sizes.iter().enumerate().map(|(n, &size)| vec![b'a' + n as u8; size]).collect()
     };

@@ -54,6 +54,7 @@ impl<'d> Delimited<'d> {
 }
 
 impl Codec for Delimited<'_> {
+    #[inline]
     fn find(&self, bytes: &[u8], seen: usize) -> Result<Option<Frame>, FrameError> {
         // A delimiter that had begun before may be whole now.
         let from = seen.saturating_sub(self.delimiter.len() - 1);
@@ -70,6 +71,7 @@ impl Codec for Delimited<'_> {
         }
     }
 
+    #[inline]
     fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
         if payload.len() > self.maximum {
             return Err(FrameError::TooLarge { length: payload.len() as u64, maximum: self.maximum });

@@ -27,11 +27,13 @@ impl Fixed {
 }
 
 impl Codec for Fixed {
+    #[inline]
     fn find(&self, bytes: &[u8], _seen: usize) -> Result<Option<Frame>, FrameError> {
         let frame = Frame { payload: 0..self.size, length: self.size };
         Ok((bytes.len() >= self.size).then_some(frame))
     }
 
+    #[inline]
     fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
         if payload.len() == self.size {
             return Ok(Envelope::new(&[], &[]));

@@ -80,6 +80,7 @@ impl LengthPrefixed {
     }
 
     /// The largest payload: what was set, or what the number has room for.
+    #[inline]
     fn limit(&self) -> usize {
         let (largest, header) = match self.prefix {
             Prefix::U8 => (u8::MAX.into(), 1),
@@ -91,6 +92,7 @@ impl LengthPrefixed {
     }
 
     /// How long a payload may be; for one that is announced as well as for one to be sent.
+    #[inline]
     fn check(&self, length: u64) -> Result<(), FrameError> {
         let maximum = self.limit();
         if length <= maximum as u64 { Ok(()) } else { Err(FrameError::TooLarge { length, maximum }) }
@@ -98,6 +100,7 @@ impl LengthPrefixed {
 }
 
 impl Codec for LengthPrefixed {
+    #[inline]
     fn find(&self, bytes: &[u8], _seen: usize) -> Result<Option<Frame>, FrameError> {
         let Some((announced, header)) = self.prefix.read(bytes)? else { return Ok(None) };
         let payload = if self.includes_header {
@@ -111,6 +114,7 @@ impl Codec for LengthPrefixed {
         Ok((bytes.len() >= length).then_some(Frame { payload: header..length, length }))
     }
 
+    #[inline]
     fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
         self.check(payload.len() as u64)?;
         let mut header = [0; Envelope::HEADER];
@@ -131,6 +135,7 @@ impl Codec for LengthPrefixed {
 
 impl Prefix {
     /// The number at the start of `bytes`, and how many of them it takes.
+    #[inline]
     fn read(self, bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
         Ok(match self {
             Self::U8 => bytes.first().map(|&byte| (byte.into(), 1)),
@@ -143,6 +148,7 @@ impl Prefix {
     }
 
     /// Writes a number that has room to the start of `out`; how many bytes it takes.
+    #[inline]
     fn write(self, number: u64, out: &mut [u8; Envelope::HEADER]) -> usize {
         let mut put = |bytes: &[u8]| {
             out[..bytes.len()].copy_from_slice(bytes);

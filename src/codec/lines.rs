@@ -44,6 +44,7 @@ impl Default for Lines {
 }
 
 impl Codec for Lines {
+    #[inline]
     fn find(&self, bytes: &[u8], seen: usize) -> Result<Option<Frame>, FrameError> {
         // The carriage return and the line feed take no room of the line's.
         let until = bytes.len().min(self.maximum.saturating_add(2));
@@ -68,6 +69,7 @@ impl Codec for Lines {
         Ok(Some(Frame { payload: 0..bytes.len(), length: bytes.len() }))
     }
 
+    #[inline]
     fn wrap(&self, payload: &[u8]) -> Result<Envelope<'_>, FrameError> {
         self.check(payload)?;
         if let Some(at) = memchr::memchr(b'\n', payload) {

@@ -174,6 +174,7 @@ impl<'a> Envelope<'a> {
     /// # Panics
     ///
     /// If the header is longer than [`Envelope::HEADER`].
+    #[inline]
     pub fn new(header: &[u8], trailer: &'a [u8]) -> Self {
         let mut bytes = [0; HEADER];
         bytes[..header.len()].copy_from_slice(header);
@@ -181,11 +182,13 @@ impl<'a> Envelope<'a> {
     }
 
     /// What goes before the payload.
+    #[inline]
     pub fn header(&self) -> &[u8] {
         &self.header[..self.header_length.into()]
     }
 
     /// What goes behind it.
+    #[inline]
     pub fn trailer(&self) -> &'a [u8] {
         self.trailer
     }
