@@ -223,6 +223,7 @@ fn a_frame_larger_than_the_input_cap_is_refused() {
             Ok(frame) => assert!(fits && frame.is_some_and(|frame| frame.len() == size)),
             Err(error) => {
                 assert!(!fits, "{error}");
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
                 assert!(error.to_string().contains("1000 bytes"), "{error}");
             }
         }

@@ -217,7 +217,7 @@ impl<C: Codec> Receiver<C> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidData`] around the [`FrameError`] if what came is no frame, each time from then on;
-    /// [`ErrorKind::UnexpectedEof`] around it if the stream ended within one; [`ErrorKind::OutOfMemory`] if
+    /// [`ErrorKind::UnexpectedEof`] around it if the stream ended within one; [`ErrorKind::InvalidData`] if
     /// one does not fit into the [input cap](Client::input_cap); [`ErrorKind::TimedOut`] at the deadline;
     /// what the kernel says.
     pub fn receive(&mut self) -> io::Result<Option<&[u8]>> {
@@ -260,7 +260,7 @@ impl<C: Codec> Receiver<C> {
         }
         if self.end >= self.input_cap {
             let text = format!("a frame is larger than the input cap of {} bytes", self.input_cap);
-            return Err(io::Error::new(ErrorKind::OutOfMemory, text));
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
         }
         let size = (2 * self.buffer.len()).max(CHUNK).min(self.input_cap);
         self.buffer.resize(size, 0);
