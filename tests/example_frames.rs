@@ -81,6 +81,7 @@ fn replies_come_in_order_however_requests_are_cut() {
     }
     assert_eq!(receiver.receive().unwrap(), None);
     sending.join().unwrap();
+    drop(receiver);
     server.stop();
 }
 
@@ -97,6 +98,7 @@ fn the_largest_request_is_answered_and_one_more_byte_refused() {
     let text = String::from_utf8_lossy(&refused[1..]);
     assert!(text.contains("1001 bytes") && text.contains("1000 allowed"), "{text}");
     assert_eq!(client.receive().unwrap(), None, "an end in good order");
+    drop(client);
     serves(address);
     server.stop();
 }
@@ -117,6 +119,7 @@ fn garbage_is_refused_at_its_header() {
     client.send(b"short").unwrap();
     assert!(client.receive().unwrap().unwrap().ends_with(b"eight bytes of id"));
     assert_eq!(client.receive().unwrap(), None);
+    drop(client);
     serves(address);
     server.stop();
 }
@@ -134,6 +137,7 @@ fn a_client_that_vanishes_in_a_frame_costs_nothing() {
     client.send_raw(&[0, 0]).unwrap();
     client.finish().unwrap();
     assert_eq!(client.receive().unwrap(), None);
+    drop(client);
     serves(address);
     server.stop();
 }

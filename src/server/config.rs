@@ -296,7 +296,8 @@ impl Server {
     }
 
     /// How much input a handler may leave unconsumed on one connection; beyond, it closes with
-    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow). 1 byte to 1 GiB; 1 MiB by default.
+    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow). Where frames are taken from the input,
+    /// it must have room for the largest. 1 byte to 1 GiB; 1 MiB by default.
     pub fn input_cap(mut self, bytes: usize) -> Self {
         self.config.input_cap = bytes;
         self
