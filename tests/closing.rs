@@ -70,6 +70,45 @@ fn closing_while_the_send_buffer_is_full_delivers_everything_to_a_peer_that_read
 }
 
 #[test]
+fn a_peer_that_sends_everything_before_it_reads_gets_the_last_reply() {
+    let reply = Random::new(4).bytes(BACKLOG);
+    let expected = reply.clone();
+    // Whether input waits in the kernel at the close, or comes later; and whoever closes.
+    for (read_buffer, is_own) in [(512, true), (64 << 10, true), (64 << 10, false)] {
+        let reply = reply.clone();
+        let script = Script::new().quiet().data(move |conn, input, _| {
+            input.take_all();
+            conn.write(&reply);
+            if is_own {
+                return Flow::Close;
+            }
+            let id = conn.id();
+            conn.core().close(id);
+            Flow::Continue
+        });
+        let server = TestServer::with(Server::new().read_buffer(read_buffer).watermarks(ROOMY), script);
+        let (mut client, id) = server.connect_narrow();
+        client.send(&vec![1; BACKLOG]);
+        client.finish();
+        assert!(client.receive_all() == expected, "{read_buffer}, {is_own}");
+        assert_eq!(server.closed(id), CloseReason::Local);
+    }
+}
+
+#[test]
+fn a_peer_that_only_sends_cannot_keep_a_closing_connection() {
+    let script = Script::new().quiet().data(|conn, input, _| {
+        input.take_all();
+        conn.write(&vec![1; BACKLOG]);
+        Flow::Close
+    });
+    let server = TestServer::with(patient_for(Duration::from_millis(200)), script);
+    let (mut client, id) = server.connect_narrow();
+    while client.write_all(&[7; 10_000]).is_ok() {}
+    assert_eq!(server.closed(id), CloseReason::WriteStall);
+}
+
+#[test]
 fn a_peer_that_dies_with_data_queued_is_over_at_once() {
     // Closing or not makes no difference.
     for flow in [Flow::Continue, Flow::Close] {

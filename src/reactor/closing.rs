@@ -13,9 +13,14 @@ impl Io {
             Phase::Open => {
                 connection.blame(reason);
                 connection.phase = Phase::Flushing;
+                let is_readable = connection.has(Flag::Readable);
                 // While its callback runs there may be more to come; the end of the callback flushes.
                 if self.current != Some(key) {
                     self.flush(port, key);
+                }
+                // Input that waits in the kernel is to be discarded, and no edge will remind us of it.
+                if is_readable {
+                    self.enqueue(key);
                 }
             }
             // Nobody was told of it yet, and now nobody needs to be.

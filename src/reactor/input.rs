@@ -94,16 +94,17 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
                     connection.clear(Flag::Readable);
                 }
             }
-            Received::Failed(error) => self.io.condemn(key, CloseReason::of_error(&error)),
+            Received::Failed(error) => self.io.condemn_undelivered(key, CloseReason::of_error(&error)),
         }
     }
 
-    /// Receives what the peer of a closing connection still sends, and drops it.
+    /// Receives what the peer of a closing connection still sends, and drops it. Also while our last output
+    /// waits: a peer that takes it only after it has sent everything would wait for us for ever.
     #[cold]
     pub(super) fn discard(&mut self, key: Key) {
         let mut budget = self.io.settings.byte_budget;
         while let Some(connection) = self.io.connections.get_mut(key)
-            && connection.phase == Phase::Lingering
+            && matches!(connection.phase, Phase::Flushing | Phase::Lingering)
             && connection.has(Flag::Readable)
         {
             if budget == 0 {
@@ -206,6 +207,9 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
         let Some(connection) = self.io.connections.get_mut(key) else { return };
         connection.clear(Flag::Readable);
         connection.set(Flag::Ended);
+        if connection.phase == Phase::Flushing {
+            return; // our side goes on; when it is flushed, nothing is left to wait for
+        }
         if connection.phase != Phase::Open {
             let reason = connection.reason().unwrap_or(CloseReason::Local);
             return self.io.condemn(key, reason);
