@@ -76,9 +76,9 @@
 //! # Writing
 //!
 //! A write is taken whole or not at all. Small ones are gathered and leave in one system call when the
-//! callback returns; one of 8 KiB or more leaves at once with what was gathered, uncopied. What the kernel
-//! does not take waits in the connection's outbox. [`Shared`](crate::Shared) payloads wait there uncopied,
-//! however many connections they go to:
+//! callback returns; what is written to another connection leaves at the end of the turn. One of 8 KiB or more
+//! leaves at once with what was gathered, uncopied. What the kernel does not take waits in the connection's
+//! outbox. [`Shared`](crate::Shared) payloads wait there uncopied, however many connections they go to:
 //!
 //! ```
 //! # use corelane::{ConnId, Core, Shared};

@@ -248,6 +248,92 @@ fn small_writes_of_a_callback_leave_together() {
     assert_eq!(server.total().writes - before, 1);
 }
 
+#[test]
+fn a_large_write_to_another_connection_leaves_at_once_in_its_place() {
+    let other = Arc::new(Mutex::new(None));
+    let target = Arc::clone(&other);
+    let large = Random::new(9).bytes(12_000);
+    let expected = [b"before", &large[..], b"after"].concat();
+    let script = Script::new().quiet().data(move |conn, input, _| {
+        input.take_all();
+        let Some(other) = *target.lock().unwrap() else { return Flow::Continue };
+        conn.write(b"mine, ");
+        let core = conn.core();
+        assert_eq!(core.write(other, b"before"), Written::Accepted);
+        assert_eq!(core.pending_output(other), Some(6));
+        assert_eq!(core.write(other, &large), Written::Accepted);
+        assert_eq!(core.pending_output(other), Some(0));
+        assert_eq!(core.write(other, b"after"), Written::Accepted);
+        assert_eq!(core.pending_output(other), Some(5));
+        assert_eq!(conn.pending_output(), 6, "what the callback gathered is where it was");
+        conn.write(b"and mine");
+        Flow::Continue
+    });
+    let server = TestServer::start(script);
+    let (mut reader, id) = server.connect();
+    let (mut writer, _) = server.connect();
+    *other.lock().unwrap() = Some(id);
+    let before = server.total().writes;
+    writer.send(b"go");
+    assert_eq!(writer.receive(14), b"mine, and mine");
+    assert!(reader.receive(expected.len()) == expected);
+    assert_eq!(server.total().writes - before, 3);
+}
+
+#[test]
+fn writes_to_another_connection_arrive_in_order_however_the_kernel_takes_them() {
+    for seed in 0..12 {
+        let server = TestServer::with(narrow(), Script::new());
+        let (mut client, id) = server.connect_narrow();
+        let bytes = Random::new(seed).bytes(600 << 10);
+        let whole = bytes.clone();
+        let drains = server.core(move |core| {
+            let mut random = Random::new(seed);
+            let most = [5_000, 20_000, 300_000][random.below(3)];
+            let mut last = Written::Accepted;
+            for piece in random.pieces(&whole, most) {
+                last = match random.below(4) {
+                    0 => core.write_shared(id, &Shared::from(piece)),
+                    1 => core.write_slices(id, &random.pieces(piece, 1 + piece.len() / 3)),
+                    _ => core.write(id, piece),
+                };
+                assert!(last.is_taken());
+            }
+            last == Written::High
+        });
+        assert!(drains, "the client has read nothing yet");
+        assert_eq!(server.rest(), [], "nothing is told from within the call");
+        assert!(client.receive(bytes.len()) == bytes, "seed {seed}");
+        server.expect(Event::Drained(id));
+    }
+}
+
+#[test]
+fn a_large_write_to_another_connection_that_fails_is_told_after_the_callback() {
+    let (write, other) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+    let (go, target) = (Arc::clone(&write), Arc::clone(&other));
+    let script = Script::new().quiet().data(move |conn, input, report| {
+        input.take_all();
+        eventually("the peer's reset", || go.load(Ordering::Relaxed));
+        let other = target.lock().unwrap().unwrap();
+        report.send(Event::Wrote(conn.core().write(other, &[1; 20_000])));
+        report.send(Event::Wrote(conn.core().write(other, &[1; 20_000])));
+        report.note("the callback ends");
+        Flow::Continue
+    });
+    let server = TestServer::start(script);
+    let (reader, id) = server.connect();
+    let (mut writer, _) = server.connect();
+    *other.lock().unwrap() = Some(id);
+    writer.send(b"go");
+    reader.reset();
+    write.store(true, Ordering::Relaxed);
+    assert!(matches!(server.next(), Event::Wrote(_)));
+    assert_eq!(server.next(), Event::Wrote(Written::Closed));
+    assert_eq!(server.next(), Event::Note("the callback ends".into()));
+    assert_eq!(server.next(), Event::Close(id, CloseReason::Reset));
+}
+
 /// Counts answers by name.
 #[derive(Debug, Clone, Default)]
 struct Answers(Arc<Mutex<HashMap<&'static str, Vec<Delivery>>>>);

@@ -1,6 +1,7 @@
 //! Writing. What a callback writes to its own connection is gathered in the reactor's scratch and leaves in
 //! one `writev` when the callback returns; a large slice leaves at once with what was gathered, uncopied;
-//! what the kernel refuses is kept in the connection's outbox, and so is what others write to it.
+//! what the kernel refuses is kept in the connection's outbox. What others write to it waits there for the
+//! end of the turn, but a large slice leaves at once here too.
 
 use std::io::{ErrorKind, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,6 +119,9 @@ impl Io {
                 }
             }
             payload if is_current => self.write_to_current(port, key, payload),
+            Payload::Slices(slices) if length >= LARGE && !connection.has(Flag::Blocked) => {
+                self.flush_other(port, key, slices);
+            }
             payload => self.write_to_other(key, payload),
         }
         self.level(key)
@@ -288,9 +292,14 @@ impl Io {
 
     /// Sends what waits for a connection other than the current one, whose gathered bytes stay where they are.
     pub(super) fn flush<P: Port + ?Sized>(&mut self, port: &mut P, key: Key) {
+        self.flush_other(port, key, &[]);
+    }
+
+    /// The same, and `slices` behind it.
+    fn flush_other<P: Port + ?Sized>(&mut self, port: &mut P, key: Key, slices: &[&[u8]]) {
         debug_assert!(self.current != Some(key));
         let gathered = std::mem::take(&mut self.scratch);
-        self.flush_with(port, key, &[]);
+        self.flush_with(port, key, slices);
         self.scratch = gathered;
     }
 
