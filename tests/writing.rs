@@ -138,7 +138,8 @@ fn more_than_two_gigabytes_in_one_backlog() {
         assert_eq!(core.write_with_receipt(id, &copy, receipt), Written::High);
         core.pending_output(id)
     });
-    assert_eq!(waiting, Some(PAYLOAD * COUNT));
+    // The kernel has taken a little of it.
+    assert!(waiting.is_some_and(|waiting| waiting > 1 << 31), "{waiting:?}");
     let mut chunk = vec![0; 4 << 20];
     for _ in 0..COUNT {
         for part in payload.chunks(chunk.len()) {
@@ -485,12 +486,12 @@ fn a_refused_write_answers_its_receipt() {
     for policy in [SlowConsumer::Close, SlowConsumer::RefuseWrites] {
         let answers = Answers::default();
         let server =
-            Server::new().slow_consumer(policy).watermarks(Watermarks { high: 10, low: 5, cap: 100 });
+            Server::new().slow_consumer(policy).watermarks(Watermarks { high: 100, low: 5, cap: 100 });
         let server = TestServer::with(server, Script::new());
         let (mut client, id) = server.connect();
         let (small, large) = (answers.receipt("small"), answers.receipt("large"));
         server.core(move |core| {
-            assert_eq!(core.write_with_receipt(id, &Shared::from(vec![1; 60]), small), Written::High);
+            assert_eq!(core.write_with_receipt(id, &Shared::from(vec![1; 60]), small), Written::Accepted);
             assert_eq!(core.write_with_receipt(id, &Shared::from(vec![2; 60]), large), Written::Refused);
         });
         answers.expect("large", NOTHING);

@@ -48,7 +48,8 @@ impl Core<'_> {
     }
 
     /// Writes to a connection: its bytes leave at the end of the turn, or of the callback if it is the
-    /// connection's own. A write of 8 KiB or more leaves at once, uncopied, with what waited before it.
+    /// connection's own, or at once where more than the high watermark has gathered. A write of 8 KiB or more
+    /// leaves at once, uncopied, with what waited before it.
     pub fn write(&mut self, id: ConnId, bytes: &[u8]) -> Written {
         self.put(id, Payload::Slices(&[bytes]), None)
     }

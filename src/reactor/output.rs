@@ -122,7 +122,10 @@ impl Io {
             Payload::Slices(slices) if length >= LARGE && !connection.has(Flag::Blocked) => {
                 self.flush_other(port, key, slices);
             }
-            payload => self.write_to_other(key, payload),
+            payload => {
+                self.write_to_other(key, payload);
+                self.relieve(port, key);
+            }
         }
         self.level(key)
     }
@@ -254,6 +257,18 @@ impl Io {
         if !connection.has(Flag::Dirty) {
             connection.set(Flag::Dirty);
             self.dirty.push(key);
+        }
+    }
+
+    /// Sends at once what others have written in this turn, where it is more than the high watermark: that
+    /// mark is for peers that do not take their output, not for many writes in one turn.
+    fn relieve<P: Port + ?Sized>(&mut self, port: &mut P, key: Key) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.waiting() > self.settings.high_watermark
+            && connection.phase == Phase::Open
+            && !connection.has(Flag::Blocked)
+        {
+            self.flush(port, key);
         }
     }
 
