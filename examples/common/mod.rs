@@ -1,4 +1,5 @@
 //! What every example offers: where to listen, how many reactors, deadlines, caps, and a clean end.
+#![allow(dead_code, reason = "each example uses a part of it")]
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ pub(crate) struct ServerOptions {
     /// Address to listen on, repeatable: IPV4:PORT, [IPV6]:PORT, unix:/path or unix:@name; port 0 takes a
     /// free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
-    listen: Vec<Address>,
+    pub(crate) listen: Vec<Address>,
     /// Reactors, and so threads [default: the CPUs available].
     #[arg(long, value_name = "N")]
     reactors: Option<usize>,
@@ -56,10 +57,19 @@ pub(crate) fn serve<H: Handler>(
     server: Server,
     factory: impl Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
 ) -> ExitCode {
+    serve_as(server, |_| "listening on", factory)
+}
+
+/// As [`serve`]; `label` has a word for each of the server's addresses, by index.
+pub(crate) fn serve_as<H: Handler>(
+    server: Server,
+    label: impl Fn(usize) -> &'static str,
+    factory: impl Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
+) -> ExitCode {
     match server.start(factory) {
         Ok(running) => {
-            for address in running.addresses() {
-                println!("listening on {address}");
+            for (index, address) in running.addresses().enumerate() {
+                println!("{} {address}", label(index));
             }
             // Whoever started us may be reading through a pipe; if nobody is, that is no reason to stop.
             let _ = io::stdout().flush();

@@ -18,7 +18,7 @@ pub(crate) use child::{Child, alone, answer_questions, is_child, run_child};
 pub(crate) use client::{Client, End, wait_for_nobody_at};
 pub(crate) use example::Example;
 pub(crate) use logs::Logs;
-pub(crate) use process::{TempDir, descriptors, resident, thread_ids};
+pub(crate) use process::{TempDir, descriptors, resident, resident_of, thread_ids};
 pub(crate) use random::Random;
 pub(crate) use script::{Event, Job, Report, Script, Scripted, Seen};
 pub(crate) use server::{TestServer, join_in_time};

@@ -10,7 +10,12 @@ pub(crate) fn descriptors() -> usize {
 
 /// Bytes of memory that this process has in use.
 pub(crate) fn resident() -> usize {
-    let text = fs::read_to_string("/proc/self/statm").unwrap();
+    resident_of("self")
+}
+
+/// The same of a process that is called so in `/proc`.
+pub(crate) fn resident_of(process: &str) -> usize {
+    let text = fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
     let pages: usize = text.split_whitespace().nth(1).unwrap().parse().unwrap();
     pages * 4096
 }
