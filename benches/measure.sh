@@ -14,11 +14,13 @@ results=benches/results
 mkdir -p "$results"
 
 cargo build --release --quiet -p corelane-bench -p corelane-peers
-cargo build --release --quiet --example echo
+cargo build --release --quiet --example echo --example broadcast
 
 echo_server="$bin/examples/echo --listen 127.0.0.1:0 --idle 0"
 one="$echo_server --reactors 1"
 epoll="$bin/peer-epoll --addr 127.0.0.1:0 --threads 1"
+feed="$bin/examples/broadcast --listen 127.0.0.1:0 --publish 127.0.0.1:0 --idle 0 --reactors 1"
+feed_by_hand="$bin/peer-broadcast --addr 127.0.0.1:0 --publish-addr 127.0.0.1:0"
 tokio="$bin/peer-tokio --addr 127.0.0.1:0 --threads 1"
 
 # compare ROW LABEL_A CMD_A LABEL_B CMD_B OPTION ..
@@ -37,6 +39,12 @@ against_epoll() {
     compare "$row" corelane "$one" epoll "$epoll" "$@"
 }
 
+broadcast() {
+    local row=$1
+    shift
+    compare "$row" corelane "$feed" epoll "$feed_by_hand" --mode broadcast --connections 1000 --size 100 "$@"
+}
+
 row() {
     case $1 in
     small) against_epoll small --connections 64 --size 64 ;;
@@ -53,6 +61,8 @@ row() {
             hashed "$echo_server --reactors 2 --pin" \
             --connections 64 --size 64 --server-cpus 0,1 --client-cpus 0,1 --client-threads 2
         ;;
+    broadcast) broadcast broadcast ;;
+    broadcast-deep) broadcast broadcast-deep --depth 16 ;;
     spin) compare spin spinning "$one --spin 1000" blocking "$one" --connections 1 --size 64 --spin ;;
     spin-loaded) compare spin-loaded spinning "$one --spin 1000" blocking "$one" --connections 64 --size 64 ;;
     memory) "$bin/corelane-bench" c10k --memory-slope 2>/dev/null | tee "$results/memory.txt" ;;
@@ -65,7 +75,7 @@ row() {
 
 if (($# == 0)); then
     set -- small pipelined thousand large churn ten-thousand fire-hose tokio fire-hose-tokio steering \
-        spin spin-loaded memory
+        spin spin-loaded broadcast broadcast-deep memory
 fi
 for name in "$@"; do
     row "$name"

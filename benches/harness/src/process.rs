@@ -20,6 +20,9 @@ use crate::cpu::{CpuClock, CpuList};
 /// What a server prints before the address that it listens on.
 const ANNOUNCEMENT: &str = "listening on ";
 
+/// What one that takes publishers prints after that, before the address for them.
+const FEED_ANNOUNCEMENT: &str = "publish on ";
+
 /// How long a server may take to announce its address.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,6 +37,7 @@ pub(crate) type Lines = Receiver<String>;
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
+    publish: Option<SocketAddr>,
     clock: CpuClock,
 }
 
@@ -43,6 +47,18 @@ impl Server {
     ///
     /// To be called on a thread that outlives the server: the kernel ends the server with it.
     pub(crate) fn start(command: &str, cpus: &CpuList) -> Result<Self> {
+        Self::start_on(command, cpus).map(|(server, _)| server)
+    }
+
+    /// As [`Server::start`], a server that announces an address for publishers too.
+    pub(crate) fn start_feed(command: &str, cpus: &CpuList) -> Result<Self> {
+        let (mut server, lines) = Self::start_on(command, cpus)?;
+        let address = announcement(&lines, FEED_ANNOUNCEMENT);
+        server.publish = Some(address.with_context(|| format!("`{command}` takes no publishers"))?);
+        Ok(server)
+    }
+
+    fn start_on(command: &str, cpus: &CpuList) -> Result<(Self, Lines)> {
         let words =
             shell_words::split(command).with_context(|| format!("cannot split the command `{command}`"))?;
         let [program, arguments @ ..] = words.as_slice() else {
@@ -54,7 +70,7 @@ impl Server {
         let confine = move || sched_setaffinity(Pid::from_raw(0), &cpus).map_err(Into::into);
         // SAFETY: `confine` only makes a system call: it neither allocates nor locks.
         unsafe { command_line.pre_exec(confine) };
-        Self::spawn(command_line, command).map(|(server, _)| server)
+        Self::spawn(command_line, command)
     }
 
     /// Starts a server that is called `name` in errors; otherwise as [`Server::start`]. Tells too
@@ -74,7 +90,7 @@ impl Server {
         unsafe { command.pre_exec(prepare) };
         let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
         match Self::wait_for_announcement(&mut child) {
-            Ok((address, clock, lines)) => Ok((Self { child, address, clock }, lines)),
+            Ok((address, clock, lines)) => Ok((Self { child, address, publish: None, clock }, lines)),
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -85,22 +101,7 @@ impl Server {
 
     fn wait_for_announcement(child: &mut Child) -> Result<(SocketAddr, CpuClock, Lines)> {
         let lines = read_lines(child.stdout.take().context("stdout is not piped")?)?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        let address = loop {
-            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    if let Some(address) = announced_address(&line) {
-                        break address;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    bail!("no `{ANNOUNCEMENT}ADDRESS` on its stdout within {START_TIMEOUT:?}")
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    bail!("its stdout ended without `{ANNOUNCEMENT}ADDRESS`")
-                }
-            }
-        };
+        let address = announcement(&lines, ANNOUNCEMENT)?;
         let pid = Pid::from_raw(child.id().try_into()?);
         Ok((address, CpuClock::of_process(pid)?, lines))
     }
@@ -108,6 +109,11 @@ impl Server {
     /// Where to connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it takes publishers.
+    pub(crate) fn publish(&self) -> Option<SocketAddr> {
+        self.publish
     }
 
     /// The number of the process.
@@ -171,11 +177,29 @@ fn read_lines(stdout: ChildStdout) -> Result<Lines> {
     Ok(receiver)
 }
 
-/// The address in a line of output, if that announces one.
+/// Waits for an address that is announced with these words.
+fn announcement(lines: &Lines, words: &str) -> Result<SocketAddr> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                if let Some(address) = announced_address(&line, words) {
+                    return Ok(address);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("no `{words}ADDRESS` on its stdout within {START_TIMEOUT:?}")
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!("its stdout ended without `{words}ADDRESS`"),
+        }
+    }
+}
+
+/// The address in a line of output, if that announces one with these words.
 ///
 /// A server that listens on every address is reached over loopback.
-fn announced_address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once(ANNOUNCEMENT)?;
+fn announced_address(line: &str, words: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(words)?;
     let mut address: SocketAddr = rest.split_whitespace().next()?.parse().ok()?;
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -200,7 +224,7 @@ mod tests {
 
     #[test]
     fn announcements_are_recognised() {
-        let address = |line| announced_address(line).map(|address| address.to_string());
+        let address = |line| announced_address(line, ANNOUNCEMENT).map(|address| address.to_string());
         assert_eq!(address("listening on 127.0.0.1:80\n").unwrap(), "127.0.0.1:80");
         assert_eq!(address("INFO listening on 0.0.0.0:7 (2 cores)").unwrap(), "127.0.0.1:7");
         assert_eq!(address("listening on [::]:7").unwrap(), "[::1]:7");

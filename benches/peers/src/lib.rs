@@ -19,6 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub mod raw;
 mod steering;
 pub mod tokio_echo;
 
@@ -194,6 +195,16 @@ fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     socket.set_reuse_port(reuse_port)?;
     socket.bind(&addr.into())?;
     Ok(socket)
+}
+
+/// A listener of a peer that has its own flags; lifts the limit of descriptors too.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn listen_alone(addr: SocketAddr) -> io::Result<TcpListener> {
+    raise_descriptor_limit();
+    listen(addr, false)
 }
 
 fn listen(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::record::Contestant;
 use crate::cpu::CpuList;
 use crate::limits;
-use crate::load::{Load, Mode};
+use crate::load::{Load, Mode, SMALLEST_LINE};
 
 /// Addresses that churn is spread over, as a closed connection holds its port for a while.
 const CHURN_SOURCES: u64 = 4;
@@ -18,9 +18,13 @@ const CHURN_SOURCES: u64 = 4;
 /// The largest message.
 const LARGEST_SIZE: usize = 16 << 20;
 
-/// Compare two echo servers by interleaved slices.
+/// The longest line that is broadcast.
+const LARGEST_LINE: usize = 16 << 10;
+
+/// Compare two servers by interleaved slices.
 ///
-/// The servers are commands which print `listening on ADDRESS` on stdout. A second instance of B
+/// The servers echo, and are commands which print `listening on ADDRESS` on stdout; for `broadcast`, then
+/// `publish on ADDRESS`. A second instance of B
 /// is measured as well: its ratio to the first one shows the noise of the machine.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_override_self = true)]
@@ -49,10 +53,11 @@ pub(crate) struct Args {
     /// How messages are paced.
     #[arg(long, value_enum, default_value_t = Pacing::Closed)]
     mode: Pacing,
-    /// Measured connections (of `closed` and `rate`).
+    /// Measured connections (of `closed` and `rate`), or subscribers (of `broadcast`).
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Messages each connection keeps in flight (of `closed`).
+    /// Messages each connection keeps in flight (of `closed`); lines published and not everywhere yet (of
+    /// `broadcast`).
     #[arg(long, default_value_t = 1)]
     depth: usize,
     /// Bytes of a message.
@@ -102,6 +107,8 @@ enum Pacing {
     Rate,
     /// Connect, one echo, close.
     Churn,
+    /// One publisher sends lines to all subscribers; a message is a line that one of them got.
+    Broadcast,
 }
 
 /// What is to be done.
@@ -120,6 +127,7 @@ impl Plan {
     pub(super) fn new(args: &Args, ports: (u16, u16)) -> Result<Self> {
         let mode = match (args.mode, args.rate) {
             (Pacing::Closed, _) => Mode::Closed { depth: args.depth },
+            (Pacing::Broadcast, _) => Mode::Broadcast { depth: args.depth },
             (Pacing::Churn, _) => Mode::Churn { reset: args.reset },
             (Pacing::Rate, rate) => {
                 Mode::Rate { per_second: rate.unwrap_or_default(), late_after: args.late_after }
@@ -138,6 +146,12 @@ impl Plan {
             !churn || args.background_firehose == 0,
             "--background-firehose goes with connections that stay"
         );
+        if args.mode == Pacing::Broadcast {
+            let sizes = SMALLEST_LINE..=LARGEST_LINE;
+            ensure!(sizes.contains(&args.size), "--size of a line must be {sizes:?}");
+            ensure!(args.client_threads == 1, "one thread publishes and subscribes");
+            ensure!(args.background_firehose == 0, "--background-firehose goes with echo servers");
+        }
         if let Mode::Rate { per_second, .. } = mode {
             ensure!(per_second.is_finite() && per_second > 0.0, "--rate must be positive");
         }
@@ -170,7 +184,12 @@ impl Plan {
 
     /// The connections that are open at a time.
     pub(super) fn connections_in_all(&self) -> u64 {
-        (self.load.connections + self.load.firehose) as u64
+        let publishers = usize::from(self.broadcasts());
+        (self.load.connections + self.load.firehose + publishers) as u64
+    }
+
+    pub(super) fn broadcasts(&self) -> bool {
+        matches!(self.load.mode, Mode::Broadcast { .. })
     }
 
     pub(super) fn command(&self, contestant: Contestant) -> &str {
@@ -248,6 +267,13 @@ mod tests {
     }
 
     #[test]
+    fn a_broadcast_has_a_publisher_besides() {
+        let plan = plan("--mode broadcast --connections 1000 --size 100 --depth 4").unwrap();
+        assert!(plan.broadcasts());
+        assert_eq!(plan.connections_in_all(), 1_001);
+    }
+
+    #[test]
     fn many_connections_need_several_sources() {
         let plan = plan("--connections 14000 --background-firehose 1000").unwrap();
         assert_eq!(plan.connections_in_all(), 15_000);
@@ -274,6 +300,9 @@ mod tests {
             "--server-cpus none",
             "--slice fast",
             "--mode open",
+            "--mode broadcast --size 5",
+            "--mode broadcast --size 100000",
+            "--mode broadcast --client-threads 2",
         ] {
             assert!(plan(wrong).is_err(), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! Two echo servers measured in turns, beside a second instance of one of them.
+//! Two servers measured in turns, beside a second instance of one of them.
 //!
 //! Two runs on a shared machine differ by more than two good servers do. So slices are short, the
 //! servers take turns in a random order, and what is compared is the ratio within a round. The
@@ -15,7 +15,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use hdrhistogram::Histogram;
 
 use crate::cpu::CpuClock;
-use crate::load::{Loader, Slice};
+use crate::load::{Loader, Slice, Target};
 use crate::process::Server;
 use crate::{interrupt, latency, limits, outcome};
 
@@ -89,7 +89,8 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()
 
 fn start_servers(plan: &Plan) -> Result<Servers> {
     let start = |contestant: Contestant| {
-        let server = Server::start(plan.command(contestant), &plan.server_cpus)?;
+        let start = if plan.broadcasts() { Server::start_feed } else { Server::start };
+        let server = start(plan.command(contestant), &plan.server_cpus)?;
         limits::ensure_sources_reach(&plan.load.sources, server.address())?;
         eprintln!("{}: {}", plan.label(contestant), server.address());
         Ok::<_, Error>(server)
@@ -111,7 +112,8 @@ fn one_slice(
     let used = || clocks.iter().map(|clock| clock.read()).sum::<Result<Duration>>();
     let begun = Instant::now();
     let before = used()?;
-    let slice = loader.run(server.address(), server.clock(), stop)?;
+    let target = Target { address: server.address(), publish: server.publish(), clock: server.clock() };
+    let slice = loader.run(target, stop)?;
     let idle = used()?.saturating_sub(before);
     Ok((slice, idle.as_secs_f64() / begun.elapsed().as_secs_f64()))
 }

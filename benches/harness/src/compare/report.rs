@@ -155,6 +155,9 @@ fn headline(plan: &Plan, summary: &Summary) -> String {
         Mode::Rate { per_second, .. } => {
             format!("{per_second} messages/s over {} connections", load.connections)
         }
+        Mode::Broadcast { depth } => {
+            format!("broadcast to {} subscribers, depth {depth}", load.connections)
+        }
         Mode::Churn { .. } => format!("churn, {} connections at a time", load.connections),
     };
     let _ = write!(line, ", {} B", load.size);

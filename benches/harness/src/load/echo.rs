@@ -64,7 +64,7 @@ impl<'a> Echo<'a> {
         let in_flight = match load.mode {
             Mode::Closed { depth } => depth,
             // Slow servers may get behind by any number: some are received at a time.
-            Mode::Rate { .. } | Mode::Churn { .. } => 4,
+            Mode::Rate { .. } | Mode::Churn { .. } | Mode::Broadcast { .. } => 4,
         };
         let buffer = (in_flight * load.size).next_power_of_two().clamp(256, HOSE_CHUNK);
         let buffers = (share.connections * 2).next_power_of_two();
@@ -134,6 +134,7 @@ impl<'a> Echo<'a> {
                 self.owe_all(depth);
             }
             Mode::Churn { .. } => unreachable!("churn keeps no connections"),
+            Mode::Broadcast { .. } => unreachable!("broadcast is no echo"),
         }
         for hose in 0..self.hoses.len() {
             self.hose_send(hose);

@@ -1,8 +1,9 @@
-//! The client: loads an echo server for one slice of time, by io_uring.
+//! The client: loads a server for one slice of time, by io_uring.
 //!
 //! A client built on readiness saturates its core before most servers do theirs, and then the
 //! comparison is one of the client with itself.
 
+mod broadcast;
 mod churn;
 mod connect;
 mod echo;
@@ -25,6 +26,8 @@ use serde::Serialize;
 use crate::cpu::{CpuClock, CpuList};
 use crate::latency;
 use crate::pattern::Pattern;
+pub(crate) use broadcast::SMALLEST_LINE;
+use broadcast::Text;
 use window::{Clock, Tally, Watched, Window};
 
 /// How long connections may take to be accepted and proven by a first echo.
@@ -43,6 +46,8 @@ pub(crate) enum Mode {
     Rate { per_second: f64, late_after: Duration },
     /// Each connection is used for one message; `reset` ends it with RST instead of FIN.
     Churn { reset: bool },
+    /// What one publisher sends reaches every connection, and `depth` lines are on their way at a time.
+    Broadcast { depth: usize },
 }
 
 /// The load of a slice, the same for every server.
@@ -88,6 +93,16 @@ pub(crate) struct Loader {
     load: Load,
     watched: CpuList,
     pattern: &'static Pattern,
+    /// What is published, of the broadcast mode.
+    text: Option<&'static Text>,
+}
+
+/// The server to load, and where it takes publishers, if it does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) publish: Option<SocketAddr>,
+    pub(crate) clock: CpuClock,
 }
 
 /// The reason a thread gave up: another one had failed, or the run was interrupted.
@@ -107,7 +122,9 @@ impl std::error::Error for Aborted {}
 struct Shared<'a> {
     load: &'a Load,
     pattern: &'static Pattern,
+    text: Option<&'static Text>,
     address: SocketAddr,
+    publish: Option<SocketAddr>,
     server: CpuClock,
     watched: &'a CpuList,
     clock: Clock,
@@ -175,6 +192,9 @@ impl<'a> Share<'a> {
         match self.shared.load.mode {
             Mode::Churn { reset } => churn::run(self, reset),
             Mode::Closed { .. } | Mode::Rate { .. } => echo::run(self),
+            Mode::Broadcast { depth } => {
+                broadcast::run(self, self.shared.text.context("there is no text to publish")?, depth)
+            }
         }
     }
 }
@@ -183,16 +203,22 @@ impl Loader {
     /// Prepares to load servers, and to watch who else uses the `watched` CPUs.
     pub(crate) fn new(load: Load, watched: CpuList) -> Self {
         let pattern = Pattern::leak(lane::largest_send(load.size));
-        Self { load, watched, pattern }
+        let text = match load.mode {
+            Mode::Broadcast { depth } => Some(Text::leak(load.size, depth)),
+            _ => None,
+        };
+        Self { load, watched, pattern, text }
     }
 
-    /// Loads the server at `address` for one slice, after connecting and warming up.
-    pub(crate) fn run(&self, address: SocketAddr, server: CpuClock, stop: &AtomicBool) -> Result<Slice> {
+    /// Loads a server for one slice, after connecting and warming up.
+    pub(crate) fn run(&self, target: Target, stop: &AtomicBool) -> Result<Slice> {
         let shared = Shared {
             load: &self.load,
             pattern: self.pattern,
-            address,
-            server,
+            text: self.text,
+            address: target.address,
+            publish: target.publish,
+            server: target.clock,
             watched: &self.watched,
             clock: Clock::start(),
             stop,

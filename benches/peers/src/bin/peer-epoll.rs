@@ -10,9 +10,9 @@
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use corelane_peers::raw::{accept4, epoll_create, epoll_ctl, epoll_wait, recv, send_all};
 use corelane_peers::{ACCEPT_RETRY, Peer};
 
 /// Events taken from the kernel at a time.
@@ -188,72 +188,4 @@ fn turn(fd: RawFd, events: u32, pending: &mut Option<Box<Pending>>, buffer: &mut
         }
     }
     Next::Again
-}
-
-/// Sends until all is sent or the kernel refuses, which is what makes it report when it will take
-/// more.
-fn send_all(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match send(fd, &bytes[sent..]) {
-            Ok(count) => sent += count,
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => break,
-                ErrorKind::Interrupted => {}
-                _ => return Err(error),
-            },
-        }
-    }
-    Ok(sent)
-}
-
-fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`, which is borrowed for the
-    // call.
-    let result = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
-fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: the kernel reads at most `bytes.len()` bytes from `bytes`, which is borrowed for the
-    // call.
-    let result = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
-fn accept4(listener: &TcpListener) -> io::Result<OwnedFd> {
-    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: null pointers ask for no address, so the kernel writes nothing.
-    let fd = unsafe { libc::accept4(listener.as_raw_fd(), ptr::null_mut(), ptr::null_mut(), flags) };
-    owned(fd)
-}
-
-fn epoll_create() -> io::Result<OwnedFd> {
-    // SAFETY: the call takes no pointers.
-    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-    owned(fd)
-}
-
-/// Takes over what a system call that makes a descriptor returned.
-fn owned(fd: RawFd) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made `fd` for the caller, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn epoll_ctl(epoll: &OwnedFd, operation: i32, fd: RawFd, events: u32) -> io::Result<()> {
-    let mut event = libc::epoll_event { events, u64: fd as u64 };
-    // SAFETY: `event` outlives the call, and the kernel keeps a copy of it only.
-    let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &raw mut event) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn epoll_wait(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout: i32) -> io::Result<usize> {
-    // SAFETY: the kernel writes at most `events.len()` events to `events`, which is borrowed for
-    // the call.
-    let result =
-        unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), events.len() as i32, timeout) };
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
