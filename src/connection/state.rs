@@ -161,6 +161,14 @@ impl Connection {
             && self.flags & (Flag::Blocked as u32 | Flag::FinWanted as u32) == 0
     }
 
+    /// Whether it is open, its kernel may have room, and nobody waits for its output to fall: then a write
+    /// that stays below the marks needs no more thought.
+    #[inline]
+    pub(crate) fn is_flowing(&self) -> bool {
+        const SPECIAL: u32 = Flag::Blocked as u32 | Flag::FinWanted as u32 | Flag::AboveHigh as u32;
+        self.phase == Phase::Open && self.flags & SPECIAL == 0
+    }
+
     /// Whether the handler may still write to it.
     pub(crate) fn is_writable(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Connecting) && !self.has(Flag::FinWanted)

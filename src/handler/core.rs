@@ -60,7 +60,11 @@ impl Core<'_> {
     }
 
     /// Writes bytes that are shared with other connections and not copied.
+    #[inline]
     pub fn write_shared(&mut self, id: ConnId, bytes: &Shared) -> Written {
+        if id.reactor == self.io.index && self.io.pass_on(id.key, bytes) {
+            return Written::Accepted;
+        }
         self.put(id, Payload::Shared(bytes.clone()), None)
     }
 

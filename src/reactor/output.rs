@@ -247,9 +247,36 @@ impl Io {
         }
     }
 
+    /// The short way of a payload to one of many connections; whether it was taken. Then it is below every
+    /// mark.
+    #[inline]
+    pub(crate) fn pass_on(&mut self, key: Key, shared: &Shared) -> bool {
+        if self.current == Some(key) {
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let level = connection.waiting() + shared.len();
+        if !connection.is_flowing() || level > self.settings.high_watermark {
+            return false;
+        }
+        let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
+        if outbox.is_empty() {
+            outbox.progress = self.tick;
+        }
+        outbox.append_shared(shared.clone());
+        if !connection.has(Flag::Dirty) {
+            connection.set(Flag::Dirty);
+            self.dirty.push(key);
+        }
+        true
+    }
+
     fn write_to_other(&mut self, key: Key, payload: Payload<'_>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
+        if outbox.is_empty() {
+            outbox.progress = self.tick;
+        }
         match payload {
             Payload::Slices(slices) => slices.iter().for_each(|slice| outbox.append(slice, &mut self.pools)),
             Payload::Shared(shared) => outbox.append_shared(shared),
@@ -316,6 +343,50 @@ impl Io {
         let gathered = std::mem::take(&mut self.scratch);
         self.flush_with(port, key, slices);
         self.scratch = gathered;
+    }
+
+    /// Sends what others have written to a connection in this turn. The most common is one payload, which the
+    /// kernel takes: that is done here, with one look at the connection.
+    #[inline]
+    pub(super) fn flush_dirty<P: Port + ?Sized>(&mut self, port: &mut P, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.clear(Flag::Dirty);
+        if connection.has(Flag::Blocked) {
+            return;
+        }
+        if connection.is_flowing()
+            && let Some(outbox) = &mut connection.outbox
+            && let Some(payload) = outbox.only_payload()
+        {
+            self.counters.writes += 1;
+            match port.send(key.slot, &[IoSlice::new(payload)]) {
+                Ok(Sent { bytes, .. }) if bytes == payload.len() => {
+                    self.counters.bytes_out += bytes as u64;
+                    connection.bytes_out += bytes as u64;
+                    connection.active = self.tick;
+                    outbox.drop_only_payload();
+                    if let Some(outbox) = connection.outbox.take() {
+                        self.pools.give_empty_outbox(outbox);
+                    }
+                }
+                result => self.payload_sent_less(port, key, result),
+            }
+            return;
+        }
+        self.flush(port, key);
+    }
+
+    /// The kernel has not taken all of the one payload.
+    #[cold]
+    fn payload_sent_less<P: Port + ?Sized>(&mut self, port: &mut P, key: Key, result: std::io::Result<Sent>) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let before = connection.bytes_out;
+        let mut tail = Tail::new(&[], &[]);
+        let flushed = match self.account(key, result, &mut tail) {
+            None => self.send_all(port, key, &mut tail),
+            Some(flushed) => flushed,
+        };
+        self.flushed(port, key, flushed, before);
     }
 
     fn keep_scratch(&mut self, mut scratch: Vec<u8>) {
