@@ -8,6 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use nix::sched::sched_getaffinity;
@@ -55,10 +56,50 @@ fn echo(mut stream: TcpStream, fault: &str) {
     }
 }
 
+/// A server that brings everybody what publishers send, if this program was started as one.
+#[test]
+#[ignore = "a server for the other tests"]
+fn serve_feed() {
+    let Ok(fault) = env::var(FAULT) else {
+        return;
+    };
+    let [subscribers, publishers] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    println!("listening on {}", subscribers.local_addr().unwrap());
+    println!("publish on {}", publishers.local_addr().unwrap());
+    let members = Arc::new(Mutex::new(Vec::new()));
+    let joined = Arc::clone(&members);
+    thread::spawn(move || {
+        subscribers.incoming().for_each(|stream| joined.lock().unwrap().push(stream.unwrap()))
+    });
+    for stream in publishers.incoming() {
+        let (mut stream, mut buffer, mut reads) = (stream.unwrap(), [0; 64 * 1024], 0);
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            reads += 1;
+            match fault.as_str() {
+                "wrong byte" if reads > 5 => buffer[length / 2] ^= 0x20,
+                "silent" if reads > 5 => continue,
+                "closed" if reads > 5 => members.lock().unwrap().clear(),
+                _ => {}
+            }
+            members.lock().unwrap().retain_mut(|member| member.write_all(&buffer[..length]).is_ok());
+        }
+    }
+}
+
 /// The command line of a server with a fault.
 fn server(fault: &str) -> String {
+    server_of("serve", fault)
+}
+
+fn server_of(test: &str, fault: &str) -> String {
     let program = env::current_exe().unwrap();
-    format!("env '{FAULT}={fault}' '{}' --exact serve --ignored --nocapture", program.display())
+    format!("env '{FAULT}={fault}' '{}' --exact {test} --ignored --nocapture", program.display())
+}
+
+/// A short comparison of a server that broadcasts with a faultless one.
+fn broadcast(a: &str) -> Command {
+    let (a, b) = (server_of("serve_feed", a), server_of("serve_feed", "none"));
+    compare("none", &["--mode", "broadcast", "--size", "100", "--depth", "4", "--a", &a, "--b", &b])
 }
 
 /// A short comparison of a server with a faultless one, on a single CPU.
@@ -168,6 +209,24 @@ fn polling_works_in_every_mode() {
 fn connections_come_and_go() {
     succeeds("churn", &["--mode", "churn", "--concurrency", "3"]);
     succeeds("churn-reset", &["--mode", "churn", "--reset", "--spin"]);
+}
+
+#[test]
+fn a_broadcast_is_measured() {
+    let (a, b) = (server_of("serve_feed", "none"), server_of("serve_feed", "none"));
+    succeeds("broadcast", &["--mode", "broadcast", "--size", "100", "--a", &a, "--b", &b]);
+    succeeds(
+        "broadcast-deep",
+        &["--mode", "broadcast", "--size", "5000", "--depth", "30", "--a", &a, "--b", &b],
+    );
+}
+
+#[test]
+fn what_a_broadcast_does_wrong_is_found() {
+    fails(broadcast("wrong byte"), "wrong bytes came");
+    fails(broadcast("closed"), "lost");
+    fails(broadcast("silent"), "stopped answering");
+    fails(compare("none", &["--mode", "broadcast", "--size", "100"]), "takes no publishers");
 }
 
 #[test]
