@@ -6,6 +6,7 @@ mod support;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::sync::Barrier;
 use std::thread;
 
 use corelane::Address;
@@ -23,6 +24,9 @@ struct Feed {
 impl Feed {
     #[track_caller]
     fn start(flags: &[&str]) -> Self {
+        // Each client of a test is a descriptor.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
         let (mut example, address) =
             Example::serve("broadcast", &[&["--publish", "127.0.0.1:0"], flags].concat());
         let publishers = Address::Tcp(example.hear("publish on ").parse().unwrap());
@@ -165,8 +169,6 @@ fn publishers_wait_for_a_full_mailbox_and_nothing_is_lost() {
 
 #[test]
 fn a_thousand_subscribers() {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let feed = Feed::start(&["--reactors", "2"]);
     let mut subscribers = feed.subscribed(1000);
     feed.publisher().send(lines_of(0, 200).concat().as_bytes());
@@ -217,39 +219,42 @@ fn whoever_joins_misses_nothing_from_then_on() {
     });
 }
 
+/// The last line of each symbol.
+fn latest(lines: &[String]) -> BTreeMap<&str, &str> {
+    lines.iter().filter_map(|line| line.split_once(' ')).collect()
+}
+
 #[test]
 fn publishers_of_one_symbol_leave_the_same_line_latest_everywhere() {
-    let feed = Feed::start(&["--reactors", "2"]);
-    let mut subscribers = feed.subscribed(8);
+    const ROUNDS: usize = 2000;
+    let feed = Feed::start(&["--reactors", "2", "--backlog", "4000000"]);
+    let mut subscribers = feed.subscribed(6);
+    let together = Barrier::new(6);
     thread::scope(|scope| {
-        for publisher in 0..4 {
-            let mut client = feed.publisher();
+        for publisher in 0..6 {
+            let (mut client, together) = (feed.publisher(), &together);
             scope.spawn(move || {
-                for number in 0..2000 {
-                    client.send(format!("X {publisher} {number}\n").as_bytes());
+                for round in 0..ROUNDS {
+                    together.wait();
+                    client.send(format!("X{round} {publisher}\n").as_bytes());
                 }
+                // When the server has ended it, all of it was published.
+                client.finish();
+                assert_eq!(client.receive_all(), b"");
             });
         }
     });
-    // Wherever these lines go, the last of the four has been published before the connection of this ends.
-    let joined = || {
-        let mut lines = Vec::new();
-        let mut newcomer = feed.subscribe();
-        assert_eq!(newcomer.line(), "MARK 0");
-        lines.push(newcomer.line());
-        lines
-    };
-    support::eventually("the end of all publishers", || joined()[0].ends_with(" 1999"));
-    support::eventually("one latest line", || {
-        let lines: Vec<_> = (0..10).flat_map(|_| joined()).collect();
-        lines.iter().all(|line| *line == lines[0])
-    });
-    let latest = joined().remove(0);
-    for subscriber in &mut subscribers {
-        subscriber.lines_until(&latest);
-    }
     feed.publisher().send(b"END 0\n");
-    subscribers.iter_mut().for_each(|subscriber| assert_eq!(subscriber.line(), "END 0"));
+    let expected = subscribers[0].lines_until("END 0");
+    let expected = latest(&expected);
+    assert_eq!(expected.len(), ROUNDS + 1);
+    subscribers.extend((0..6).map(|_| feed.subscribe()));
+    for subscriber in &mut subscribers[1..] {
+        let lines = subscriber.lines_until("END 0");
+        let mut latest = latest(&lines);
+        latest.remove("MARK");
+        assert!(latest == expected, "two subscribers do not agree");
+    }
 }
 
 #[test]
@@ -379,13 +384,16 @@ fn a_drain_delivers_what_was_published() {
     // It takes nothing until the end, and is waited for.
     let mut narrow = feed.subscribe_narrow();
     assert_eq!(narrow.line(), "MARK 0");
-    let mut publishers: Vec<_> = (0..4).map(|_| feed.publisher()).collect();
+    // Held still, so that it learns of all this at once.
+    feed.example.signal(Signal::SIGSTOP);
+    let mut publishers: Vec<_> = (0..400).map(|_| feed.publisher()).collect();
     for (index, publisher) in publishers.iter_mut().enumerate() {
-        publisher.send(lines_of(index, 2000).concat().as_bytes());
+        publisher.send(lines_of(index, 20).concat().as_bytes());
     }
     feed.example.signal(Signal::SIGTERM);
+    feed.example.signal(Signal::SIGCONT);
     for subscriber in subscribers.into_iter().chain([narrow]) {
-        is_all_of(&subscriber.rest(), 4, 2000);
+        is_all_of(&subscriber.rest(), 400, 20);
     }
     drop(publishers);
     let (status, output) = feed.example.wait();
