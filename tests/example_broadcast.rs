@@ -176,6 +176,7 @@ fn a_thousand_subscribers() {
         let lines: Vec<_> = (0..200).map(|_| subscriber.line()).collect();
         is_all_of(&lines, 1, 200);
     }
+    drop(subscribers);
     feed.example.stop();
 }
 
@@ -336,6 +337,7 @@ fn a_slow_subscriber_gets_the_latest_of_each_symbol() {
     // From here on it is as fast as the others.
     publish_slowly(&feed, &mut fast, 50);
     assert_eq!(slow.lines_until(&format!("S1 {:096}", 49)).len(), 50);
+    drop((fast, slow));
     let said = feed.example.stop();
     assert!(!said.iter().any(|line| line.contains("slow_consumer")), "{said:#?}");
 }
@@ -351,6 +353,7 @@ fn a_slow_subscriber_is_cut_off_where_that_is_the_policy() {
     let (bytes, end) = slow.0.get_mut().receive_rest();
     assert_eq!(end, End::Reset, "after {} bytes", bytes.len());
     publish_slowly(&feed, &mut fast, 100);
+    drop((fast, slow));
     let said = feed.example.stop();
     assert!(said.iter().any(|line| line.contains("slow_consumer 1")), "{said:#?}");
 }
