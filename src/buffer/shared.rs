@@ -61,8 +61,29 @@ impl From<&str> for Shared {
     }
 }
 
+/// Takes the bytes back out: without a copy if nobody else has them any more.
+impl From<Shared> for Vec<u8> {
+    fn from(bytes: Shared) -> Self {
+        Arc::unwrap_or_clone(bytes.0)
+    }
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Shared({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_holder_gets_the_bytes_back_uncopied() {
+        let shared = Shared::from(vec![7; 100]);
+        let (start, other) = (shared.as_ptr(), shared.clone());
+        let copy = Vec::from(shared);
+        assert_eq!((copy.as_ptr() == start, &copy[..]), (false, &other[..]));
+        assert_eq!(Vec::from(other).as_ptr(), start);
     }
 }
