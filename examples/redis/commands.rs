@@ -1,0 +1,278 @@
+//! The commands: their names, how many arguments they take, where they are carried out; and those that are
+//! about keys, carried out on a store.
+
+use crate::protocol::{Args, integer};
+use crate::reply::{Reply, decimal};
+use crate::store::{Expiry, Store, Value};
+
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    /// How many words, its name among them; the least number if negative. As redis counts.
+    pub(crate) arity: i32,
+    pub(crate) place: Place,
+    /// Whether it may need more memory.
+    pub(crate) grows: bool,
+    pub(crate) run: Run,
+}
+
+/// Where a command is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where its connection is.
+    Connection,
+    /// Where the key is that is its first argument.
+    Key,
+    /// Where each of its keys is; an argument out of so many is one.
+    Keys(usize),
+    /// On every reactor.
+    Everywhere,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Run {
+    Get,
+    Set,
+    Incr,
+    IncrBy,
+    Append,
+    Expire,
+    Ttl,
+    Del,
+    Exists,
+    Mget,
+    Mset,
+    Keys,
+    Dbsize,
+    Flushdb,
+    Publish,
+    Ping,
+    Echo,
+    Subscribe,
+    Unsubscribe,
+    Hello,
+    Client,
+    Command,
+    Config,
+    Quit,
+}
+
+const fn command(name: &'static str, arity: i32, place: Place, run: Run) -> Command {
+    Command { name, arity, place, grows: false, run }
+}
+
+const fn growing(name: &'static str, arity: i32, place: Place, run: Run) -> Command {
+    Command { name, arity, place, grows: true, run }
+}
+
+/// Looked through from the front: what comes often comes first.
+pub(crate) static COMMANDS: [Command; 24] = [
+    command("get", 2, Place::Key, Run::Get),
+    growing("set", -3, Place::Key, Run::Set),
+    growing("incr", 2, Place::Key, Run::Incr),
+    command("del", -2, Place::Keys(1), Run::Del),
+    command("mget", -2, Place::Keys(1), Run::Mget),
+    growing("mset", -3, Place::Keys(2), Run::Mset),
+    command("exists", -2, Place::Keys(1), Run::Exists),
+    growing("incrby", 3, Place::Key, Run::IncrBy),
+    growing("append", 3, Place::Key, Run::Append),
+    command("expire", -3, Place::Key, Run::Expire),
+    command("ttl", 2, Place::Key, Run::Ttl),
+    command("publish", 3, Place::Everywhere, Run::Publish),
+    command("keys", 2, Place::Everywhere, Run::Keys),
+    command("dbsize", 1, Place::Everywhere, Run::Dbsize),
+    command("flushdb", -1, Place::Everywhere, Run::Flushdb),
+    command("ping", -1, Place::Connection, Run::Ping),
+    command("echo", 2, Place::Connection, Run::Echo),
+    command("subscribe", -2, Place::Connection, Run::Subscribe),
+    command("unsubscribe", -1, Place::Connection, Run::Unsubscribe),
+    command("hello", -1, Place::Connection, Run::Hello),
+    command("client", -2, Place::Connection, Run::Client),
+    command("command", -1, Place::Connection, Run::Command),
+    command("config", -2, Place::Connection, Run::Config),
+    command("quit", -1, Place::Connection, Run::Quit),
+];
+
+/// What [`Place::Keys`] of MGET become when they are not all on one reactor.
+pub(crate) static GET: &Command = &COMMANDS[0];
+
+impl Command {
+    #[inline]
+    pub(crate) fn find(name: &[u8]) -> Option<&'static Self> {
+        COMMANDS.iter().find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    #[inline]
+    pub(crate) fn accepts(&self, words: usize) -> bool {
+        let wanted = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { words >= wanted } else { words == wanted }
+    }
+
+    /// Carries out a command about keys. Of one whose keys are on several reactors these are the words that
+    /// concern this one, and `out` is what it has to say about them.
+    pub(crate) fn execute(&self, store: &mut Store, args: Args<'_>, is_resp3: bool, out: &mut Reply) {
+        if self.grows && !store.has_room(args.from(1).map(<[u8]>::len).sum()) {
+            return out.error("OOM command not allowed when used memory > 'maxmemory'.");
+        }
+        match self.run {
+            Run::Get => get(store, args.at(1), is_resp3, out),
+            Run::Set => set(store, args, is_resp3, out),
+            Run::Incr => increment(store, args.at(1), 1, out),
+            Run::IncrBy => match integer(args.at(2)) {
+                Some(by) => increment(store, args.at(1), by, out),
+                None => out.error(NOT_A_NUMBER),
+            },
+            Run::Append => append(store, args, out),
+            Run::Expire => expire(store, args, out),
+            Run::Ttl => out.integer(match store.left(args.at(1)) {
+                None => -2,
+                Some(None) => -1,
+                Some(Some(millis)) => (millis.saturating_add(500) / 1000) as i64,
+            }),
+            Run::Del => out.integer(args.from(1).filter(|key| store.remove(key)).count() as i64),
+            Run::Exists => out.integer(args.from(1).filter(|key| store.contains(key)).count() as i64),
+            Run::Mget => {
+                out.array(args.len() - 1);
+                args.from(1).for_each(|key| get(store, key, is_resp3, out));
+            }
+            Run::Mset => {
+                (1..args.len()).step_by(2).for_each(|key| store.set(args.at(key), args.at(key + 1), None));
+                out.ok();
+            }
+            Run::Keys => keys(store, args.at(1), out),
+            Run::Dbsize => out.integer(store.len() as i64),
+            Run::Flushdb => {
+                store.clear();
+                out.ok();
+            }
+            _ => out.error("ERR this is not about keys"),
+        }
+    }
+}
+
+const NOT_A_NUMBER: &str = "ERR value is not an integer or out of range";
+pub(crate) const SYNTAX: &str = "ERR syntax error";
+/// A value may grow to this by APPEND.
+pub(crate) const MOST_VALUE: usize = 512 * 1024 * 1024;
+
+/// In milliseconds; with a moment of some hundred years added it is still a number.
+const MOST_LIFE: i64 = i64::MAX - (1 << 43);
+
+#[inline]
+fn get(store: &Store, key: &[u8], is_resp3: bool, out: &mut Reply) {
+    match store.get(key) {
+        Some(Value::Small(bytes)) => out.bulk(bytes),
+        Some(Value::Large(bytes)) => out.shared_bulk(bytes),
+        None => out.null(is_resp3),
+    }
+}
+
+#[inline]
+fn set(store: &mut Store, args: Args<'_>, is_resp3: bool, out: &mut Reply) {
+    let (key, value) = (args.at(1), args.at(2));
+    if args.len() == 3 {
+        store.set(key, value, None);
+        return out.ok();
+    }
+    let options = match SetOptions::parse(args) {
+        Ok(options) => options,
+        Err(text) => return out.error(text),
+    };
+    let expiry = match options.life.map(|(life, unit)| life_in_millis(life, unit)) {
+        None => None,
+        Some(Some(millis)) => store.moment(millis),
+        Some(None) => return out.error("ERR invalid expire time in 'set' command"),
+    };
+    if options.presence.is_some_and(|wanted| store.contains(key) != wanted) {
+        return out.null(is_resp3);
+    }
+    store.set(key, value, expiry);
+    out.ok();
+}
+
+#[derive(Default)]
+struct SetOptions {
+    /// Set only if the key is there, or is not.
+    presence: Option<bool>,
+    /// A time to live, in units of so many milliseconds.
+    life: Option<(i64, i64)>,
+}
+
+impl SetOptions {
+    fn parse(args: Args<'_>) -> Result<Self, &'static str> {
+        let mut options = Self::default();
+        let mut time = None;
+        let mut words = args.from(3);
+        while let Some(word) = words.next() {
+            let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+            if is("nx") && options.presence.is_none_or(|wanted| !wanted) {
+                options.presence = Some(false);
+            } else if is("xx") && options.presence.is_none_or(|wanted| wanted) {
+                options.presence = Some(true);
+            } else if (is("ex") || is("px")) && time.is_none() {
+                let unit = if is("ex") { 1000 } else { 1 };
+                time = Some((words.next().ok_or(SYNTAX)?, unit));
+            } else {
+                return Err(SYNTAX);
+            }
+        }
+        // What is wrong with the words is told before what is wrong with the number.
+        if let Some((text, unit)) = time {
+            options.life = Some((integer(text).ok_or(NOT_A_NUMBER)?, unit));
+        }
+        Ok(options)
+    }
+}
+
+/// `None` if that is no time to live.
+fn life_in_millis(life: i64, unit: i64) -> Option<i64> {
+    life.checked_mul(unit).filter(|millis| *millis > 0 && *millis <= MOST_LIFE)
+}
+
+fn increment(store: &mut Store, key: &[u8], by: i64, out: &mut Reply) {
+    let old = match store.get(key) {
+        Some(value) => integer(value.bytes()),
+        None => Some(0),
+    };
+    let Some(old) = old else { return out.error(NOT_A_NUMBER) };
+    let Some(new) = old.checked_add(by) else {
+        return out.error("ERR increment or decrement would overflow");
+    };
+    let mut text = Vec::with_capacity(20);
+    decimal(&mut text, new);
+    store.update(key, &text);
+    out.integer(new);
+}
+
+fn append(store: &mut Store, args: Args<'_>, out: &mut Reply) {
+    let (key, more) = (args.at(1), args.at(2));
+    let length = store.get(key).map_or(0, |value| value.bytes().len());
+    if length + more.len() > MOST_VALUE {
+        return out.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    }
+    out.integer(store.append(key, more) as i64);
+}
+
+fn expire(store: &mut Store, args: Args<'_>, out: &mut Reply) {
+    if args.len() > 3 {
+        let option = String::from_utf8_lossy(args.at(3));
+        return out.error(&format!("ERR Unsupported option {option}"));
+    }
+    let Some(seconds) = integer(args.at(2)) else { return out.error(NOT_A_NUMBER) };
+    let Some(millis) = seconds.checked_mul(1000).filter(|millis| *millis <= MOST_LIFE) else {
+        return out.error("ERR invalid expire time in 'expire' command");
+    };
+    let key = args.at(1);
+    let was_there = if millis > 0 {
+        let expiry: Expiry = store.moment(millis);
+        store.set_expiry(key, expiry)
+    } else {
+        store.remove(key)
+    };
+    out.integer(was_there.into());
+}
+
+fn keys(store: &Store, pattern: &[u8], out: &mut Reply) {
+    out.array(store.keys(pattern).count());
+    store.keys(pattern).for_each(|key| out.bulk(key));
+}

@@ -1,0 +1,75 @@
+//! A cache that speaks redis's protocol: strings with expiry, and publish and subscribe.
+//!
+//! ```text
+//! cargo run --release --example redis -- --listen 127.0.0.1:6379
+//! redis-cli set greeting hello ex 60
+//! redis-benchmark -t set,get -P 16
+//! ```
+//!
+//! Each key belongs to one reactor, which its hash names; nothing is locked. A request for a key of another
+//! reactor goes there as a message and its answer comes back as one, and replies leave in the order of the
+//! requests, whoever made them. Requests with many keys are carried out by their owners one by one: a reader
+//! may see some of an MSET before the rest.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod channels;
+mod commands;
+mod introduction;
+mod mail;
+mod protocol;
+mod reply;
+mod service;
+mod session;
+mod store;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use corelane::Watermarks;
+use rapidhash::quality::RandomState;
+use service::{Service, Settings};
+
+/// How often keys that have expired are looked for.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// A cache for redis's clients, its keys spread over all cores.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    server: common::ServerOptions,
+    /// Bytes that keys and values may take; each reactor has an equal share of it.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    max_memory: usize,
+    /// The largest request, all its arguments together.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1024..=512 << 20))]
+    max_request: u64,
+    /// The most bytes that may wait for one client; one that leaves more untaken is cut off.
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 20)]
+    max_output: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let max_request = options.max_request as usize;
+    let settings = Settings {
+        max_memory: options.max_memory,
+        max_request,
+        max_output: options.max_output,
+        hasher: RandomState::new(),
+        started: Instant::now(),
+    };
+    let marks = Watermarks::default();
+    // One value is written whole, however large it is.
+    let cap = options.max_output.max(max_request + 2 * marks.high);
+    let server = options
+        .server
+        .server()
+        .watermarks(Watermarks { cap, ..marks })
+        // A request is served when it has come in full; behind it there may be the start of the next.
+        .input_cap(max_request + 128 * 1024)
+        .tick(SWEEP);
+    common::serve(server, move |start| Service::new(settings.clone(), start))
+}

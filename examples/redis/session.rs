@@ -1,0 +1,253 @@
+//! One connection: replies that wait for others before them, and what it has said about itself.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use corelane::{ConnId, Core};
+
+use crate::protocol::Parser;
+use crate::reply::{Part, Reply};
+
+/// Answers of other reactors that a connection may wait for before more of its requests are read.
+const MOST_WAITING: usize = 1024;
+/// Bytes that it may have on their way to other reactors, and as many in replies that wait for others.
+const MOST_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// What can be sent now.
+    ready: Reply,
+    /// What cannot, because the answer of another reactor belongs before it; in the order of the requests.
+    pending: VecDeque<Pending>,
+    /// The number of the first of these.
+    first: u64,
+    /// Answers that are expected.
+    waiting: usize,
+    /// Bytes of requests on their way.
+    pub(crate) asked: usize,
+    /// Bytes of replies in `pending`, of its last entry's not.
+    held: usize,
+    /// A request of which a part was read.
+    pub(crate) parser: Option<Box<Parser>>,
+    pub(crate) is_resp3: bool,
+    /// No more requests are read; it closes when it has got its replies.
+    pub(crate) is_closing: bool,
+    pub(crate) has_ended: bool,
+    pub(crate) is_paused: bool,
+    /// A number for CLIENT ID.
+    pub(crate) number: u64,
+    pub(crate) name: Vec<u8>,
+    pub(crate) channels: BTreeSet<Rc<[u8]>>,
+}
+
+/// The place of a reply that others have to give, or one of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    place: u64,
+    part: u32,
+}
+
+impl Ticket {
+    /// For one answer of several.
+    pub(crate) fn part(self, part: usize) -> Self {
+        Self { part: part as u32, ..self }
+    }
+}
+
+#[derive(Debug)]
+struct Pending {
+    answer: Answer,
+    /// The replies to requests behind it, up to the next that waits.
+    then: Reply,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Expected,
+    Joining(Join),
+    Ready(Reply),
+}
+
+/// How several answers become one reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// The sum of their numbers.
+    Sum,
+    /// OK if all are.
+    Ok,
+    /// An array of them.
+    Items,
+    /// One array of what is in theirs.
+    Arrays,
+}
+
+#[derive(Debug)]
+struct Join {
+    joined: Joined,
+    left: usize,
+    number: i64,
+    parts: Vec<Reply>,
+    error: Option<Reply>,
+}
+
+impl Session {
+    pub(crate) fn new(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    /// Where the reply to the request that has just been read goes.
+    #[inline]
+    pub(crate) fn out(&mut self) -> &mut Reply {
+        match self.pending.back_mut() {
+            Some(pending) => &mut pending.then,
+            None => &mut self.ready,
+        }
+    }
+
+    /// Whether replies must not be read for now that would have to wait.
+    pub(crate) fn is_full(&self) -> bool {
+        let Some(last) = self.pending.back() else { return false };
+        self.waiting >= MOST_WAITING || self.asked >= MOST_BYTES || self.held + last.then.size() >= MOST_BYTES
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether it has got every reply.
+    pub(crate) fn is_done(&self) -> bool {
+        self.pending.is_empty() && self.ready.is_empty()
+    }
+
+    /// Bytes of replies and messages that are not written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.ready.size() + self.held + self.pending.back().map_or(0, |last| last.then.size())
+    }
+
+    /// The next reply is somebody else's to give.
+    pub(crate) fn expect(&mut self) -> Ticket {
+        self.wait_for(Answer::Expected, 1)
+    }
+
+    /// The next reply is made of so many answers.
+    pub(crate) fn expect_parts(&mut self, joined: Joined, count: usize) -> Ticket {
+        let kept = if matches!(joined, Joined::Items | Joined::Arrays) { count } else { 0 };
+        let parts = (0..kept).map(|_| Reply::default()).collect();
+        self.wait_for(Answer::Joining(Join { joined, left: count, number: 0, parts, error: None }), count)
+    }
+
+    fn wait_for(&mut self, answer: Answer, count: usize) -> Ticket {
+        self.held += self.pending.back().map_or(0, |last| last.then.size());
+        self.waiting += count;
+        self.pending.push_back(Pending { answer, then: Reply::default() });
+        Ticket { place: self.first + self.pending.len() as u64 - 1, part: 0 }
+    }
+
+    /// Takes an answer; with it and what it held up, `ready` may grow.
+    pub(crate) fn answer(&mut self, ticket: Ticket, part: Part<'_>) {
+        self.waiting -= 1;
+        let index = (ticket.place - self.first) as usize;
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        match &mut pending.answer {
+            Answer::Expected if index == 0 => {
+                self.ready.append(part);
+                self.release_first();
+            }
+            Answer::Joining(join) => {
+                join.take(ticket.part as usize, part);
+                if join.left > 0 {
+                    return;
+                }
+                pending.answer = Answer::Ready(join.finish());
+            }
+            answer => {
+                self.held += part.size();
+                let mut reply = Reply::default();
+                reply.append(part);
+                *answer = Answer::Ready(reply);
+            }
+        }
+        while let Some(Pending { answer: Answer::Ready(reply), .. }) = self.pending.front() {
+            self.ready.append(reply.whole());
+            self.release_first();
+        }
+    }
+
+    /// What waited for the first of the pending has waited long enough.
+    fn release_first(&mut self) {
+        let Some(done) = self.pending.pop_front() else { return };
+        self.first += 1;
+        self.ready.append(done.then.whole());
+        if self.pending.is_empty() {
+            self.held = 0;
+        }
+    }
+
+    /// Writes what is ready; whether all of it was.
+    pub(crate) fn flush(&mut self, core: &mut Core<'_>, id: ConnId) -> bool {
+        self.ready.write_to(core, id)
+    }
+
+    #[inline]
+    pub(crate) fn ready_size(&self) -> usize {
+        self.ready.size()
+    }
+
+    /// Lends it a buffer for what becomes ready: an idle connection has none of its own.
+    #[inline]
+    pub(crate) fn lend(&mut self, buffer: &mut Reply) {
+        if self.ready.is_empty() {
+            std::mem::swap(&mut self.ready, buffer);
+        }
+    }
+
+    /// Takes the buffer back, if what was in it is sent.
+    #[inline]
+    pub(crate) fn take_back(&mut self, buffer: &mut Reply) {
+        if self.ready.is_empty() {
+            *buffer = std::mem::take(&mut self.ready);
+        }
+    }
+
+    /// A client of RESP2 that has subscribed cannot tell replies from messages, so it may not ask for much.
+    pub(crate) fn is_listening_only(&self) -> bool {
+        !self.channels.is_empty() && !self.is_resp3
+    }
+}
+
+impl Join {
+    fn take(&mut self, index: usize, part: Part<'_>) {
+        self.left -= 1;
+        if part.is_error() {
+            let mut error = Reply::default();
+            error.append(part);
+            self.error = Some(error);
+            return;
+        }
+        match self.joined {
+            Joined::Ok => {}
+            Joined::Sum => self.number += part.split_number().0,
+            Joined::Items => self.parts[index].append(part),
+            Joined::Arrays => {
+                let (count, items) = part.split_number();
+                self.number += count;
+                self.parts[index].append(items);
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Reply {
+        if let Some(error) = self.error.take() {
+            return error;
+        }
+        let mut reply = Reply::default();
+        match self.joined {
+            Joined::Ok => reply.ok(),
+            Joined::Sum => reply.integer(self.number),
+            Joined::Items => reply.array(self.parts.len()),
+            Joined::Arrays => reply.array(self.number as usize),
+        }
+        self.parts.iter().for_each(|part| reply.append(part.whole()));
+        reply
+    }
+}
