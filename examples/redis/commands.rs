@@ -256,7 +256,7 @@ fn append(store: &mut Store, args: Args<'_>, out: &mut Reply) {
 fn expire(store: &mut Store, args: Args<'_>, out: &mut Reply) {
     if args.len() > 3 {
         let option = String::from_utf8_lossy(args.at(3));
-        return out.error(&format!("ERR Unsupported option {option}"));
+        return out.error(format!("ERR Unsupported option {option}"));
     }
     let Some(seconds) = integer(args.at(2)) else { return out.error(NOT_A_NUMBER) };
     let Some(millis) = seconds.checked_mul(1000).filter(|millis| *millis <= MOST_LIFE) else {

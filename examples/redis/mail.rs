@@ -1,6 +1,8 @@
 //! Requests to the reactors that own their keys, and the answers. What one call of `on_data` has to ask of a
 //! reactor goes there in one message, and comes back in the same one with the answers in it.
 
+#![allow(clippy::vec_box, reason = "what is kept is sent again, and messages hold it in a box")]
+
 use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;

@@ -32,6 +32,8 @@ use corelane::Watermarks;
 use rapidhash::quality::RandomState;
 use service::{Service, Settings};
 
+/// Of payloads that are written through a mailbox; messages do not count, and are all we send.
+const MAILBOX_BYTES: usize = 1 << 20;
 /// How often keys that have expired are looked for.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -49,6 +51,9 @@ struct Options {
     /// The most bytes that may wait for one client; one that leaves more untaken is cut off.
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 20)]
     max_output: usize,
+    /// Messages that may wait for one reactor; who finds no room tries again, and reads no more meanwhile.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    mailbox: usize,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         .watermarks(Watermarks { cap, ..marks })
         // A request is served when it has come in full; behind it there may be the start of the next.
         .input_cap(max_request + 128 * 1024)
+        .mailbox(options.mailbox, MAILBOX_BYTES)
         .tick(SWEEP);
     common::serve(server, move |start| Service::new(settings.clone(), start))
 }

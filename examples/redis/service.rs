@@ -343,7 +343,7 @@ impl Service {
 /// What is wrong with a request, if anything is.
 #[inline]
 fn check(command: &Command, args: Args<'_>, session: &Session) -> Result<(), String> {
-    let is_even = args.len() % 2 == 0;
+    let is_even = args.len().is_multiple_of(2);
     if !command.accepts(args.len()) || command.run == Run::Mset && is_even {
         return Err(introduction::wrong_number(command.name));
     }

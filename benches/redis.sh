@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Measures the redis example against Debian's redis-server: the same client, one server core each, by turns.
+#
+#   benches/redis.sh
+#
+# ROUNDS (11) and REQUESTS (200000) make a run longer or shorter. For each row it prints the median of the
+# ratios of neighbouring runs, their quartiles, the median rates, and the server's CPU time per request.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rounds=${ROUNDS:-11}
+requests=${REQUESTS:-200000}
+example=${CARGO_TARGET_DIR:-target}/release/examples/redis
+ticks=$(getconf CLK_TCK)
+work=$(mktemp -d)
+servers=()
+
+stop() {
+    if ((${#servers[@]} > 0)); then
+        kill "${servers[@]}" 2>/dev/null || true
+        wait "${servers[@]}" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+}
+trap stop EXIT
+
+cargo build --release --quiet --example redis
+
+# start_example NAME CPUS REACTORS: on a free port; pid and port go to files of that name.
+start_example() {
+    taskset -c "$2" "$example" --listen 127.0.0.1:0 --reactors "$3" --idle 0 >"$work/$1.out" &
+    servers+=($!)
+    echo $! >"$work/$1.pid"
+    for _ in {1..100}; do
+        grep -q '^listening on ' "$work/$1.out" && break
+        sleep 0.05
+    done
+    sed -n 's/^listening on .*://p' "$work/$1.out" >"$work/$1.port"
+}
+
+# start_redis NAME CPU: redis-server cannot say which free port it took, so it is given one that was free.
+start_redis() {
+    local port
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    taskset -c "$2" redis-server --port "$port" --bind 127.0.0.1 --save '' --appendonly no \
+        --dir "$work" >"$work/$1.out" &
+    servers+=($!)
+    echo $! >"$work/$1.pid"
+    echo "$port" >"$work/$1.port"
+    for _ in {1..100}; do
+        [[ $(redis-cli -p "$port" ping 2>/dev/null) == PONG ]] && break
+        sleep 0.05
+    done
+}
+
+# CPU time that a server has used, in clock ticks.
+cpu() {
+    awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$(<"$work/$1.pid")/stat"
+}
+
+# measure NAME CLIENT_CPUS OPTION ..: one line per command, "COMMAND RATE MICROSECONDS-PER-REQUEST".
+measure() {
+    local name=$1 cpus=$2 before after
+    shift 2
+    local command
+    for command in set get; do
+        before=$(cpu "$name")
+        rate=$(timeout 120 taskset -c "$cpus" redis-benchmark -p "$(<"$work/$name.port")" -t "$command" -c 50 \
+            -n "$requests" -r 10000 --csv "$@" 2>/dev/null | awk -F'"' 'END { print $4 }')
+        after=$(cpu "$name")
+        awk -v command="$command" -v rate="$rate" -v used=$((after - before)) -v ticks="$ticks" \
+            -v requests="$requests" \
+            'BEGIN { printf "%s %.0f %.3f\n", command, rate, used / ticks * 1e6 / requests }'
+    done
+}
+
+# Quartiles of the numbers on standard input.
+quartiles() {
+    sort -n | awk '{ v[NR] = $1 } END { printf "%s %s %s\n", v[int((NR + 3) / 4)], v[int((NR + 1) / 2)], v[int((3 * NR + 3) / 4)] }'
+}
+
+# compare LABEL A B CLIENT_CPUS OPTION ..: A and B by turns, and who begins by turns too.
+compare() {
+    local label=$1 a=$2 b=$3 cpus=$4 round
+    shift 4
+    : >"$work/a" && : >"$work/b"
+    for ((round = 0; round < rounds; round++)); do
+        if ((round % 2 == 0)); then
+            measure "$a" "$cpus" "$@" >>"$work/a"
+            measure "$b" "$cpus" "$@" >>"$work/b"
+        else
+            measure "$b" "$cpus" "$@" >>"$work/b"
+            measure "$a" "$cpus" "$@" >>"$work/a"
+        fi
+    done
+    local command low middle high cpu_a cpu_b rate_a rate_b
+    for command in set get; do
+        read -r low middle high < <(paste -d' ' "$work/a" "$work/b" |
+            awk -v c="$command" '$1 == c { printf "%.3f\n", $2 / $5 }' | quartiles)
+        read -r _ rate_a _ < <(awk -v c="$command" '$1 == c { print $2 }' "$work/a" | quartiles)
+        read -r _ rate_b _ < <(awk -v c="$command" '$1 == c { print $2 }' "$work/b" | quartiles)
+        read -r _ cpu_a _ < <(awk -v c="$command" '$1 == c { print $3 }' "$work/a" | quartiles)
+        read -r _ cpu_b _ < <(awk -v c="$command" '$1 == c { print $3 }' "$work/b" | quartiles)
+        printf '| %s | %s | %s | %s to %s | %s | %s | %s | %s |\n' "$label" "$command" "$middle" "$low" "$high" \
+            "$rate_a" "$rate_b" "$cpu_a" "$cpu_b"
+    done
+}
+
+start_example one 0 1
+start_example two 0,1 2
+start_redis redis 0
+
+printf '| row | command | ratio | quartiles | a/s | b/s | a us CPU | b us CPU |\n'
+printf '|---|---|---|---|---|---|---|---|\n'
+compare 'example : redis-server' one redis 1
+compare 'example : redis-server, -P 16' one redis 1 -P 16
+compare 'redis-server : itself, -P 16' redis redis 1 -P 16
+# The client shares both cores with the servers here, and has as many threads: compare the CPU time too.
+compare 'two reactors : one, -P 16' two one 0,1 -P 16 --threads 2
