@@ -32,6 +32,11 @@ impl Reply {
         self.bytes.is_empty() && self.large.is_empty()
     }
 
+    #[inline]
+    pub(crate) fn has_memory(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
     /// Bytes that are in it, shared ones too.
     #[inline]
     pub(crate) fn size(&self) -> usize {

@@ -46,8 +46,8 @@ pub(crate) struct Service {
     channels: Channels,
     mail: Mail,
     parser: Parser,
-    /// Replies of whichever connection's callback runs.
-    buffer: Reply,
+    /// Buffers for the replies of connections that have some.
+    spare: Vec<Reply>,
     /// The owners of the keys of the request at hand.
     owners: Vec<usize>,
     /// Connections that are not read because too much waits for other reactors.
@@ -64,7 +64,7 @@ impl Service {
             channels: Channels::default(),
             mail: Mail::new(start.handle()),
             parser: Parser::default(),
-            buffer: Reply::default(),
+            spare: Vec::new(),
             owners: Vec::new(),
             stalled: Vec::new(),
             accepted: 0,
@@ -85,7 +85,7 @@ impl Service {
             return Flow::Continue;
         }
         self.set_time(conn.core());
-        session.lend(&mut self.buffer);
+        session.lend(&mut self.spare);
         let mut parser = match session.parser.take() {
             Some(parser) => *parser,
             None => mem::take(&mut self.parser),
@@ -98,8 +98,11 @@ impl Service {
         }
         session.is_closing |= is_all && session.has_ended;
         session.asked += self.mail.send(conn.core());
-        session.flush(conn.core(), id);
-        session.take_back(&mut self.buffer);
+        // With answers on their way, what is ready leaves with them: one write instead of two.
+        if !session.is_waiting() {
+            session.flush(conn.core(), id);
+        }
+        session.take_back(&mut self.spare);
         verdict(session)
     }
 
@@ -305,11 +308,11 @@ impl Service {
     fn answered(&mut self, batch: Box<Batch>, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
         let id = batch.from;
         if let Some(session) = sessions.get_mut(id) {
-            session.lend(&mut self.buffer);
+            session.lend(&mut self.spare);
             batch.answers().for_each(|(ticket, part)| session.answer(ticket, part));
             session.asked -= batch.size();
             session.flush(core, id);
-            session.take_back(&mut self.buffer);
+            session.take_back(&mut self.spare);
             if session.is_paused && !session.is_waiting() {
                 session.is_paused = false;
                 core.resume(id);

@@ -6,27 +6,33 @@ use std::rc::Rc;
 use corelane::{ConnId, Core};
 
 use crate::protocol::Parser;
-use crate::reply::{Part, Reply};
+use crate::reply::{Mark, Part, Reply};
 
 /// Answers of other reactors that a connection may wait for before more of its requests are read.
 const MOST_WAITING: usize = 1024;
 /// Bytes that it may have on their way to other reactors, and as many in replies that wait for others.
 const MOST_BYTES: usize = 1024 * 1024;
+/// Buffers that are kept for the next connection that needs one.
+const MOST_SPARE: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     /// What can be sent now.
     ready: Reply,
-    /// What cannot, because the answer of another reactor belongs before it; in the order of the requests.
+    /// Answers that others owe, and where the replies behind each end in `held`; in the order of the requests.
     pending: VecDeque<Pending>,
+    /// Replies that cannot be sent yet, because an answer that is owed belongs before them.
+    held: Reply,
+    /// Those of them that have been passed on; they stay there until nothing is owed any more.
+    released: Mark,
     /// The number of the first of these.
     first: u64,
     /// Answers that are expected.
     waiting: usize,
     /// Bytes of requests on their way.
     pub(crate) asked: usize,
-    /// Bytes of replies in `pending`, of its last entry's not.
-    held: usize,
+    /// Bytes of answers that came before others they have to follow.
+    early: usize,
     /// A request of which a part was read.
     pub(crate) parser: Option<Box<Parser>>,
     pub(crate) is_resp3: bool,
@@ -57,8 +63,8 @@ impl Ticket {
 #[derive(Debug)]
 struct Pending {
     answer: Answer,
-    /// The replies to requests behind it, up to the next that waits.
-    then: Reply,
+    /// Where the held replies to the requests before it end, and those that follow it begin.
+    start: Mark,
 }
 
 #[derive(Debug)]
@@ -98,16 +104,13 @@ impl Session {
     /// Where the reply to the request that has just been read goes.
     #[inline]
     pub(crate) fn out(&mut self) -> &mut Reply {
-        match self.pending.back_mut() {
-            Some(pending) => &mut pending.then,
-            None => &mut self.ready,
-        }
+        if self.pending.is_empty() { &mut self.ready } else { &mut self.held }
     }
 
     /// Whether replies must not be read for now that would have to wait.
     pub(crate) fn is_full(&self) -> bool {
-        let Some(last) = self.pending.back() else { return false };
-        self.waiting >= MOST_WAITING || self.asked >= MOST_BYTES || self.held + last.then.size() >= MOST_BYTES
+        let has_much = self.asked >= MOST_BYTES || self.held.size() + self.early >= MOST_BYTES;
+        !self.pending.is_empty() && (self.waiting >= MOST_WAITING || has_much)
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -121,7 +124,7 @@ impl Session {
 
     /// Bytes of replies and messages that are not written.
     pub(crate) fn unwritten(&self) -> usize {
-        self.ready.size() + self.held + self.pending.back().map_or(0, |last| last.then.size())
+        self.ready.size() + self.held.size() + self.early
     }
 
     /// The next reply is somebody else's to give.
@@ -137,9 +140,8 @@ impl Session {
     }
 
     fn wait_for(&mut self, answer: Answer, count: usize) -> Ticket {
-        self.held += self.pending.back().map_or(0, |last| last.then.size());
         self.waiting += count;
-        self.pending.push_back(Pending { answer, then: Reply::default() });
+        self.pending.push_back(Pending { answer, start: self.held.mark() });
         Ticket { place: self.first + self.pending.len() as u64 - 1, part: 0 }
     }
 
@@ -161,7 +163,7 @@ impl Session {
                 pending.answer = Answer::Ready(join.finish());
             }
             answer => {
-                self.held += part.size();
+                self.early += part.size();
                 let mut reply = Reply::default();
                 reply.append(part);
                 *answer = Answer::Ready(reply);
@@ -173,13 +175,17 @@ impl Session {
         }
     }
 
-    /// What waited for the first of the pending has waited long enough.
+    /// The first of the answers is there: what was held for it alone follows it.
     fn release_first(&mut self) {
-        let Some(done) = self.pending.pop_front() else { return };
+        self.pending.pop_front();
         self.first += 1;
-        self.ready.append(done.then.whole());
+        let end = self.pending.front().map_or(self.held.mark(), |next| next.start);
+        self.ready.append(self.held.part(self.released, end));
+        self.released = end;
         if self.pending.is_empty() {
-            self.held = 0;
+            self.held.clear();
+            self.released = Mark::default();
+            self.early = 0;
         }
     }
 
@@ -193,19 +199,28 @@ impl Session {
         self.ready.size()
     }
 
-    /// Lends it a buffer for what becomes ready: an idle connection has none of its own.
+    /// Lends it buffers for what becomes ready and what is held: an idle connection has none of its own.
     #[inline]
-    pub(crate) fn lend(&mut self, buffer: &mut Reply) {
-        if self.ready.is_empty() {
-            std::mem::swap(&mut self.ready, buffer);
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Reply>) {
+        for buffer in [&mut self.ready, &mut self.held] {
+            if !buffer.has_memory()
+                && let Some(lent) = spare.pop()
+            {
+                *buffer = lent;
+            }
         }
     }
 
-    /// Takes the buffer back, if what was in it is sent.
+    /// Takes back what is empty.
     #[inline]
-    pub(crate) fn take_back(&mut self, buffer: &mut Reply) {
-        if self.ready.is_empty() {
-            *buffer = std::mem::take(&mut self.ready);
+    pub(crate) fn take_back(&mut self, spare: &mut Vec<Reply>) {
+        for buffer in [&mut self.held, &mut self.ready] {
+            if buffer.is_empty() && buffer.has_memory() {
+                let buffer = std::mem::take(buffer);
+                if spare.len() < MOST_SPARE {
+                    spare.push(buffer);
+                }
+            }
         }
     }
 
