@@ -38,10 +38,10 @@ start_example() {
     sed -n 's/^listening on .*://p' "$work/$1.out" >"$work/$1.port"
 }
 
-# start_redis NAME CPU: redis-server cannot say which free port it took, so it is given one that was free.
+# start_redis NAME CPU: redis-server cannot be told to take a free port, so it is given one where nobody is.
 start_redis() {
     local port
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    while port=$((20000 + RANDOM % 20000)) && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
     taskset -c "$2" redis-server --port "$port" --bind 127.0.0.1 --save '' --appendonly no \
         --dir "$work" >"$work/$1.out" &
     servers+=($!)
@@ -60,9 +60,8 @@ cpu() {
 
 # measure NAME CLIENT_CPUS OPTION ..: one line per command, "COMMAND RATE MICROSECONDS-PER-REQUEST".
 measure() {
-    local name=$1 cpus=$2 before after
+    local name=$1 cpus=$2 command before after rate
     shift 2
-    local command
     for command in set get; do
         before=$(cpu "$name")
         rate=$(timeout 120 taskset -c "$cpus" redis-benchmark -p "$(<"$work/$name.port")" -t "$command" -c 50 \

@@ -382,6 +382,28 @@ fn whoever_vanishes_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_shutdown_cuts_no_reply_in_two() {
+    let (example, address) = serve(&["--reactors", "2"]);
+    let readers: Vec<_> = (0..4)
+        .map(|name| {
+            let (requests, replies) = conversation(&format!("client{name}-"), 2000);
+            let mut client = connect(address);
+            client.send(&requests[..100]);
+            assert_eq!(client.receive(5), b"+OK\r\n");
+            std::thread::spawn(move || {
+                // It may be refused when the server no longer reads.
+                let _ = client.write_all(&requests[100..]);
+                let received = client.receive_rest().0;
+                assert!(replies[5..].starts_with(&received), "something else than the replies");
+                assert!(received.is_empty() || received.ends_with(b"\r\n"), "a part of a reply");
+            })
+        })
+        .collect();
+    example.stop();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
+#[test]
 fn memory_is_limited_and_the_limit_told() {
     for reactors in REACTORS {
         let (_example, address) = serve(&["--reactors", reactors, "--max-memory", "1000000"]);
