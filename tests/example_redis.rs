@@ -301,6 +301,19 @@ fn messages_reach_the_subscribers_of_every_reactor() {
 }
 
 #[test]
+fn only_who_waits_for_messages_may_be_idle() {
+    let (_example, address) = serve(&["--reactors", "1", "--idle", "1"]);
+    let mut member = connect(address);
+    ask(&mut member, "SUBSCRIBE news", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    let mut idle = connect(address);
+    ask(&mut idle, "PING", "+PONG\r\n");
+    assert_eq!(idle.receive_rest().0, b"");
+    ask(&mut connect(address), "PUBLISH news hello", ":1\r\n");
+    let message = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n";
+    assert_eq!(member.receive(message.len()), message);
+}
+
+#[test]
 fn a_subscriber_that_takes_nothing_is_cut_off() {
     let (mut example, address) =
         serve(&["--reactors", "2", "--max-output", "100000", "--max-request", "20000"]);

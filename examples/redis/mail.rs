@@ -18,9 +18,9 @@ use crate::session::Ticket;
 const MOST_WAITING: usize = 256;
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// Batches that are kept to be used again, and how large they may be.
+/// Batches that are kept to be used again, and how many bytes or words they may have room for.
 const MOST_SPARE: usize = 64;
-const MOST_KEPT: usize = 64 * 1024;
+const MOST_KEPT: usize = 32 * 1024;
 
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -193,7 +193,8 @@ impl Mail {
 
     /// Keeps a batch for the next use.
     pub(crate) fn recycle(&mut self, mut batch: Box<Batch>) {
-        if self.spare.len() < MOST_SPARE && batch.bytes.capacity() <= MOST_KEPT {
+        let is_small = batch.bytes.capacity() <= MOST_KEPT && batch.spans.capacity() <= MOST_KEPT;
+        if self.spare.len() < MOST_SPARE && is_small {
             batch.bytes.clear();
             batch.spans.clear();
             batch.requests.clear();

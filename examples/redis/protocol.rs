@@ -7,6 +7,8 @@ const MOST_LINE: usize = 64 * 1024;
 const MOST_ARGUMENTS: i64 = 1024 * 1024;
 /// An argument that has not arrived in full is looked for from here on, not from the start of its request.
 const WORTH_KEEPING: usize = 16;
+/// Room for this many arguments stays from one request to the next.
+const MOST_KEPT: usize = 4096;
 
 /// Where an argument is.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +82,7 @@ impl Parser {
     pub(crate) fn next(&mut self, bytes: &[u8], most: usize) -> Parsed<usize> {
         if self.left == 0 {
             self.spans.clear();
+            self.spans.shrink_to(MOST_KEPT);
             self.is_line = false;
             match bytes.first() {
                 None => return Ok(None),

@@ -18,6 +18,8 @@ use crate::store::Store;
 
 /// Replies are sent when there are this many bytes of them, and not only at the end of the requests.
 const PIECE: usize = 64 * 1024;
+/// Room for the owners of this many keys stays from one request to the next.
+const MOST_OWNERS: usize = 4096;
 /// Keys whose time has come that are freed in one tick.
 const SWEPT: usize = 10_000;
 /// The key of the timer that ends what still waits when the server shuts down.
@@ -97,6 +99,10 @@ impl Service {
             self.parser = parser;
         }
         session.is_closing |= is_all && session.has_ended;
+        if !session.channels.is_empty() {
+            // Nobody knows when there is news.
+            conn.set_idle_deadline(None);
+        }
         session.asked += self.mail.send(conn.core());
         // With answers on their way, what is ready leaves with them: one write instead of two.
         if !session.is_waiting() {
@@ -207,6 +213,7 @@ impl Service {
             return true;
         }
         self.owners.clear();
+        self.owners.shrink_to(MOST_OWNERS);
         for at in (1..args.len()).step_by(step) {
             self.owners.push(self.owner(args.at(at)));
         }
