@@ -84,6 +84,7 @@ mod tests {
         let (start, other) = (shared.as_ptr(), shared.clone());
         let copy = Vec::from(shared);
         assert_eq!((copy.as_ptr() == start, &copy[..]), (false, &other[..]));
-        assert_eq!(Vec::from(other).as_ptr(), start);
+        let taken = Vec::from(other);
+        assert_eq!(taken.as_ptr(), start);
     }
 }
