@@ -232,7 +232,9 @@
 //! 2. `on_shutdown`.
 //! 3. For each connection: what has arrived is delivered, then `on_drain` asks whether it may go. By default
 //!    it is flushed, half-closed, and closed when the peer has closed. A handler that still owes a reply
-//!    returns [`Flow::Continue`](crate::Flow::Continue) and closes the connection when it has sent it.
+//!    returns [`Flow::Continue`](crate::Flow::Continue) and closes the connection when it has sent it. A
+//!    reactor that has no connection left goes on with messages, timers and ticks until no other has any:
+//!    their handlers may need what it owns.
 //! 4. At the [drain deadline](crate::Server::drain_deadline), or at a second signal, what is left is reset.
 //! 5. [`Running::join`](crate::Running::join) returns the [`Report`](crate::Report).
 //!

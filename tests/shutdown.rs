@@ -8,7 +8,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::thread;
 use std::time::Duration;
 
-use corelane::{Balance, CloseReason, Delivery, Flow, SendError, Server, Watermarks};
+use corelane::{
+    Balance, CloseReason, Conn, ConnId, Core, Delivery, Flow, Handle, Handler, Input, Open, SendError,
+    Server, Sessions, Watermarks,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{
@@ -343,4 +346,52 @@ fn a_signal_kills_again_when_no_server_listens_to_it() {
     }
     let (status, output) = run_child(TEST);
     assert_eq!(status.signal(), Some(Signal::SIGTERM as i32), "{output:#?}");
+}
+
+/// The handler of reactor 0 has the connections, that of reactor 1 the answers.
+struct Asks(Handle<ConnId>);
+
+impl Handler for Asks {
+    type Session = ();
+    type Message = ConnId;
+
+    fn on_open(&mut self, _: &mut Conn<'_>) -> Open<()> {
+        Open::Accept(())
+    }
+
+    fn on_data(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Flow {
+        input.take_all();
+        match self.0.send(1, conn.id()) {
+            Ok(()) => Flow::Continue,
+            Err(_) => Flow::Abort,
+        }
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_>, _: &mut ()) -> Flow {
+        conn.write(b"d");
+        Flow::Continue
+    }
+
+    fn on_message(&mut self, id: ConnId, _: &mut Sessions<()>, core: &mut Core<'_>) {
+        assert_eq!(core.reactor(), 1);
+        self.0.write(id, "a").unwrap();
+    }
+}
+
+#[test]
+fn a_reactor_without_connections_answers_the_others_until_they_have_none_either() {
+    let server = Server::new().listen("127.0.0.1:0").reactors(2).balance(Balance::RoundRobin);
+    let server = server.start(|start| Asks(start.handle())).unwrap();
+    let address = server.addresses().next().unwrap().clone();
+    let mut client = Client::connect(&address);
+    eventually("a connection of reactor 0", || server.handle().counters()[0].active == 1);
+    server.shutdown();
+    assert_eq!(client.receive(1), b"d");
+    for _ in 0..1_000 {
+        client.send(b"?");
+        assert_eq!(client.receive(1), b"a");
+    }
+    drop(client);
+    let report = server.join();
+    assert_eq!((report.open_at_shutdown, report.cut_off), (1, 0));
 }

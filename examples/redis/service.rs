@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use corelane::{CloseReason, Conn, ConnId, Core, Flow, Handler, Input, Open, Sessions, Start, TimerId};
 use rapidhash::quality::RandomState;
@@ -22,10 +22,6 @@ const PIECE: usize = 64 * 1024;
 const MOST_OWNERS: usize = 4096;
 /// Keys whose time has come that are freed in one tick.
 const SWEPT: usize = 10_000;
-/// The key of the timer that ends what still waits when the server shuts down.
-const LAST_CALL: u64 = 2;
-/// Other reactors may have stopped with a request of ours unread.
-const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// What the flags say, for all reactors.
 #[derive(Debug, Clone)]
@@ -416,22 +412,13 @@ impl Handler for Service {
         }
     }
 
-    fn on_timer(&mut self, _: TimerId, key: u64, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
-        if key == Mail::TIMER {
-            return self.retry(sessions, core);
-        }
-        for (id, _) in sessions.iter().filter(|(_, session)| session.is_waiting()) {
-            core.close(id);
-        }
+    fn on_timer(&mut self, _: TimerId, _: u64, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
+        self.retry(sessions, core);
     }
 
     fn on_tick(&mut self, _: &mut Sessions<Session>, core: &mut Core<'_>) {
         self.set_time(core);
         self.store.sweep(SWEPT);
-    }
-
-    fn on_shutdown(&mut self, _: &mut Sessions<Session>, core: &mut Core<'_>) {
-        core.set_timer(LAST_WAIT, LAST_CALL);
     }
 
     fn on_drain(&mut self, _: &mut Conn<'_>, session: &mut Session) -> Flow {

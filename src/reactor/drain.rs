@@ -29,11 +29,17 @@ pub(crate) struct Control {
     stop: AtomicU8,
     /// Reactors that may still accept connections and hand them to others.
     accepting: AtomicUsize,
+    /// Reactors that have connections, or may get some: their handlers may send messages to the others.
+    serving: AtomicUsize,
 }
 
 impl Control {
     pub(crate) fn new(reactors: usize) -> Self {
-        Self { stop: AtomicU8::new(0), accepting: AtomicUsize::new(reactors) }
+        Self {
+            stop: AtomicU8::new(0),
+            accepting: AtomicUsize::new(reactors),
+            serving: AtomicUsize::new(reactors),
+        }
     }
 
     pub(crate) fn stop(&self, how: Stop) {
@@ -51,25 +57,41 @@ impl Control {
     fn nobody_accepts(&self) -> bool {
         self.accepting.load(Ordering::Acquire) == 0
     }
+
+    fn nobody_serves(&self) -> bool {
+        self.serving.load(Ordering::Acquire) == 0
+    }
 }
 
-/// Held by each reactor as long as it may accept connections and hand them to others: no reactor ends before
-/// the last of these is dropped, however its thread comes to drop it.
+/// Held by each reactor as long as it takes part in something that the others wait for before they end,
+/// however its thread comes to drop it.
 #[derive(Debug)]
-pub(crate) struct Accepting<M> {
+pub(crate) struct Share<M> {
+    of: Joint,
     control: Arc<Control>,
     mailboxes: Arc<[Mailbox<Command<M>>]>,
 }
 
-impl<M> Accepting<M> {
-    pub(crate) fn new(control: Arc<Control>, mailboxes: Arc<[Mailbox<Command<M>>]>) -> Self {
-        Self { control, mailboxes }
+/// What reactors take part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joint {
+    Accepting,
+    Serving,
+}
+
+impl<M> Share<M> {
+    pub(crate) fn new(of: Joint, control: &Arc<Control>, mailboxes: &Arc<[Mailbox<Command<M>>]>) -> Self {
+        Self { of, control: Arc::clone(control), mailboxes: Arc::clone(mailboxes) }
     }
 }
 
-impl<M> Drop for Accepting<M> {
+impl<M> Drop for Share<M> {
     fn drop(&mut self) {
-        if self.control.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let counter = match self.of {
+            Joint::Accepting => &self.control.accepting,
+            Joint::Serving => &self.control.serving,
+        };
+        if counter.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Others may be waiting for just that.
             self.mailboxes.iter().for_each(Mailbox::wake);
         }
@@ -105,10 +127,20 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
             drain.was_forced = true;
             self.cut_off();
         }
-        // Whoever still accepts may hand a connection over; it is served like one accepted here.
-        let may_get_more = !self.control.nobody_accepts() || !self.mailbox().is_empty();
         let was_forced = self.drain.as_ref().is_some_and(|drain| drain.was_forced);
-        self.has_connections() || may_get_more && !was_forced
+        self.has_connections() || self.may_get_more() && !was_forced
+    }
+
+    /// Whether others may still need this reactor, which has no connection of its own. Whoever accepts may
+    /// hand one over; it is served like one accepted here. Whoever serves one may ask this handler for
+    /// something that it owns.
+    fn may_get_more(&mut self) -> bool {
+        if !self.control.nobody_accepts() || !self.mailbox().is_empty() {
+            return true;
+        }
+        self.serving = None;
+        // In this order: who has dropped its share sends nothing more.
+        !self.control.nobody_serves() || !self.mailbox().is_empty()
     }
 
     /// Whether anybody is left. Failed dials that have not been told of are given a few turns to be so; a
@@ -132,7 +164,8 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(stop), Some(drain)) => {
-                let may_end = self.io.connections.len() == 0 && self.control.nobody_accepts();
+                let is_idle = self.io.connections.len() == 0 && self.control.nobody_accepts();
+                let may_end = is_idle && (self.serving.is_some() || self.control.nobody_serves());
                 may_end || stop == Stop::Force && !drain.was_forced
             }
         }

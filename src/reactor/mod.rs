@@ -35,7 +35,7 @@ pub(crate) use command::Command;
 pub(crate) use counters::Published;
 pub use counters::Snapshot;
 pub use dialing::{ConnectError, ConnectProblem};
-pub(crate) use drain::{Accepting, Control, Stop};
+pub(crate) use drain::{Control, Joint, Share, Stop};
 pub(crate) use io::{Io, panic_message};
 pub(crate) use mailbox::{Mailbox, Rejected};
 pub(crate) use output::Payload;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::accept::{Acceptor, Pause};
 use super::counters::Published;
-use super::drain::{Accepting, Control, Drain};
+use super::drain::{Control, Drain, Share};
 use super::placement::Placement;
 use super::{Callbacks, Command, Io, Mailbox, Policy, Settings, Snapshot, Then};
 use crate::connection::{Admission, Flag, Key, Phase};
@@ -27,7 +27,8 @@ pub(crate) struct Parts<M> {
     pub(crate) mailboxes: Arc<[Mailbox<Command<M>>]>,
     pub(crate) published: Arc<[Published]>,
     pub(crate) control: Arc<Control>,
-    pub(crate) accepting: Accepting<M>,
+    pub(crate) accepting: Share<M>,
+    pub(crate) serving: Share<M>,
 }
 
 /// One event loop.
@@ -43,7 +44,9 @@ pub(crate) struct Reactor<D: Driver, C: Callbacks> {
     pub(super) mailboxes: Arc<[Mailbox<Command<C::Message>>]>,
     pub(super) control: Arc<Control>,
     /// Until the listeners are closed.
-    pub(super) accepting: Option<Accepting<C::Message>>,
+    pub(super) accepting: Option<Share<C::Message>>,
+    /// Until nothing is left to serve in a drain.
+    pub(super) serving: Option<Share<C::Message>>,
     pub(super) drain: Option<Drain>,
     published: Arc<[Published]>,
     events: Vec<Event>,
@@ -68,6 +71,7 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
             mailboxes: parts.mailboxes,
             control: parts.control,
             accepting: Some(parts.accepting),
+            serving: Some(parts.serving),
             drain: None,
             published: parts.published,
             events: Vec::new(),

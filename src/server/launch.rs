@@ -16,7 +16,7 @@ use crate::handler::{Dispatch, Handle, Handler};
 use crate::net::{Address, Listener, Sharing};
 use crate::process::{self, FileLimit};
 use crate::reactor::{
-    Accepting, Command, Control, Mailbox, Parts, Policy, Published, Reactor, Settings, Stop, Then,
+    Command, Control, Joint, Mailbox, Parts, Policy, Published, Reactor, Settings, Share, Stop, Then,
     panic_message,
 };
 
@@ -265,7 +265,8 @@ fn seats<M: Send + 'static>(
             mailboxes: Arc::clone(&mailboxes),
             published: Arc::clone(&published),
             control: Arc::clone(&control),
-            accepting: Accepting::new(Arc::clone(&control), Arc::clone(&mailboxes)),
+            accepting: Share::new(Joint::Accepting, &control, &mailboxes),
+            serving: Share::new(Joint::Serving, &control, &mailboxes),
         },
         driver,
         cpu: plan.cpus.as_ref().map(|cpus| cpus[index]),

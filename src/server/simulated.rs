@@ -8,7 +8,7 @@ use crate::connection::Admission;
 use crate::driver::Wake;
 use crate::handler::Handle;
 use crate::net::{Address, SocketOptions};
-use crate::reactor::{Accepting, Command, Control, Mailbox, Parts, Published};
+use crate::reactor::{Command, Control, Joint, Mailbox, Parts, Published, Share};
 
 /// One reactor's share of a server that is not started.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ impl Server {
             index: 0,
             settings: settings_of(&config),
             policies: vec![None; addresses.len()],
-            accepting: Accepting::new(Arc::clone(&control), Arc::clone(&mailboxes)),
+            accepting: Share::new(Joint::Accepting, &control, &mailboxes),
+            serving: Share::new(Joint::Serving, &control, &mailboxes),
             admission: Admission::new(config.max_connections, config.max_connections_per_source),
             mailboxes,
             published,
