@@ -2,6 +2,7 @@
 //! of all reactors.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -314,7 +315,9 @@ impl Handler for Feed {
     fn on_tick(&mut self, _: &mut Sessions<Session>, _: &mut Core<'_>) {
         if self.slow != self.logged {
             let SlowCounts { fell_behind, cut_off } = self.slow;
-            eprintln!("slow subscribers: {fell_behind} times conflated, {cut_off} cut off");
+            // Not `eprintln`, which panics where nobody reads.
+            let _ =
+                writeln!(io::stderr(), "slow subscribers: {fell_behind} times conflated, {cut_off} cut off");
             self.logged = self.slow;
         }
     }

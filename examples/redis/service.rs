@@ -1,6 +1,7 @@
 //! The handler: reads requests, has each carried out where its keys are, and sends the replies in order.
 
 use std::hash::BuildHasher;
+use std::io::{self, Write};
 use std::mem;
 use std::time::Instant;
 
@@ -400,7 +401,12 @@ impl Handler for Service {
     fn on_close(&mut self, id: ConnId, session: Session, reason: CloseReason, _: &mut Core<'_>) {
         self.channels.remove(&session, id);
         if reason == CloseReason::SlowConsumer {
-            eprintln!("client {} is cut off: it does not take what it is sent", session.number);
+            // Not `eprintln`, which panics where nobody reads.
+            let _ = writeln!(
+                io::stderr(),
+                "client {} is cut off: it does not take what it is sent",
+                session.number
+            );
         }
     }
 
