@@ -395,3 +395,51 @@ fn a_reactor_without_connections_answers_the_others_until_they_have_none_either(
     let report = server.join();
     assert_eq!((report.open_at_shutdown, report.cut_off), (1, 0));
 }
+
+/// Takes no input before the server shuts down, and then a turn later.
+struct Holds {
+    handle: Handle<()>,
+    takes: bool,
+}
+
+impl Handler for Holds {
+    type Session = ();
+    type Message = ();
+
+    fn on_open(&mut self, _: &mut Conn<'_>) -> Open<()> {
+        Open::Accept(())
+    }
+
+    fn on_data(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Flow {
+        if self.takes {
+            conn.write(input.take_all());
+        } else {
+            conn.pause();
+        }
+        Flow::Continue
+    }
+
+    fn on_shutdown(&mut self, _: &mut Sessions<()>, _: &mut Core<'_>) {
+        self.handle.send(0, ()).unwrap();
+    }
+
+    fn on_message(&mut self, _: (), sessions: &mut Sessions<()>, core: &mut Core<'_>) {
+        self.takes = true;
+        for (id, ()) in sessions.iter() {
+            core.resume(id);
+        }
+    }
+}
+
+#[test]
+fn input_that_was_held_back_is_shown_before_its_connection_is_asked_to_go() {
+    let server = Server::new().listen("127.0.0.1:0").reactors(1);
+    let server = server.start(|start| Holds { handle: start.handle(), takes: false }).unwrap();
+    let mut client = Client::connect(server.addresses().next().unwrap());
+    client.send(b"held");
+    eventually("the input", || server.handle().total().bytes_in == 4);
+    server.shutdown();
+    assert_eq!(client.receive_all(), b"held");
+    drop(client);
+    server.join();
+}

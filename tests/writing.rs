@@ -514,3 +514,21 @@ fn a_receipt_that_panics_hurts_nobody() {
     client.echo(b"still here");
     assert_eq!(server.total().panics, 1);
 }
+
+#[test]
+fn of_many_payloads_in_one_turn_the_first_leaves_at_once_and_the_others_together() {
+    let server = TestServer::start(Script::new());
+    let (mut client, id) = server.connect();
+    for round in 1..=3 {
+        server.core(move |core| {
+            for part in 0..10 {
+                assert_eq!(core.write_shared(id, &Shared::from([part; 100].as_slice())), Written::Accepted);
+                assert_eq!(core.pending_output(id), Some(part as usize * 100));
+            }
+        });
+        let expected: Vec<u8> = (0..10).flat_map(|part| [part; 100]).collect();
+        assert_eq!(client.receive(1_000), expected);
+        server.settle();
+        assert_eq!(server.total().writes, round * 2);
+    }
+}

@@ -18,14 +18,11 @@ impl Pools {
     /// At most this many free parts of a kind: 4 MiB of blocks, and as much again in inboxes.
     const LIMIT: usize = 256;
 
-    /// Outboxes are small, some 200 bytes, and a broadcast needs one for each connection at a time.
-    const OUTBOXES: usize = 4096;
-
     pub(crate) const fn new() -> Self {
         Self {
             blocks: Pool::new(Self::LIMIT),
             inboxes: Pool::new(Self::LIMIT),
-            outboxes: Pool::new(Self::OUTBOXES),
+            outboxes: Pool::new(Self::LIMIT),
         }
     }
 
@@ -51,16 +48,6 @@ impl Pools {
         outbox.receipts.shrink_to(16);
         outbox.length = 0;
         outbox.offset = 0;
-        self.outboxes.give(outbox);
-    }
-
-    /// The same for one from which [`Outbox::drop_only_payload`] has taken all there was.
-    #[inline]
-    pub(crate) fn give_empty_outbox(&mut self, outbox: Box<Outbox>) {
-        if outbox.segments.capacity() > 64 || outbox.receipts.capacity() > 16 {
-            return self.give_outbox(outbox);
-        }
-        debug_assert!(outbox.segments.is_empty() && outbox.offset == 0);
         self.outboxes.give(outbox);
     }
 
@@ -153,24 +140,6 @@ impl Outbox {
             }
             bytes = later;
         }
-    }
-
-    /// All that waits, where that is one payload, whole, for which no receipt waits: what a broadcast leaves.
-    #[inline]
-    pub(crate) fn only_payload(&self) -> Option<&Shared> {
-        match self.segments.front() {
-            Some(Segment::Shared(shared)) if shared.len() == self.length && self.receipts.is_empty() => {
-                Some(shared)
-            }
-            _ => None,
-        }
-    }
-
-    /// Drops that payload: the kernel has it.
-    #[inline]
-    pub(crate) fn drop_only_payload(&mut self) {
-        self.segments.pop_front();
-        self.length = 0;
     }
 
     #[inline]

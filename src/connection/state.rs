@@ -55,6 +55,13 @@ pub(crate) enum Flag {
     DrainAsked = 1 << 16,
 }
 
+/// Where in the flags the number of a turn begins: behind the last flag.
+const TURN_SHIFT: u32 = (Flag::DrainAsked as u32).trailing_zeros() + 1;
+
+fn turn_bits(turn: u64) -> u32 {
+    turn as u32 & (u32::MAX >> TURN_SHIFT)
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) inbox: Option<Box<Inbox>>,
@@ -161,12 +168,17 @@ impl Connection {
             && self.flags & (Flag::Blocked as u32 | Flag::FinWanted as u32) == 0
     }
 
-    /// Whether it is open, its kernel may have room, and nobody waits for its output to fall: then a write
-    /// that stays below the marks needs no more thought.
+    /// Whether a payload was sent to it by another than its own callback in this turn. The flags have room for
+    /// the last bits of a turn's number: of 32,768 turns one is mistaken for another, and then what is sent
+    /// waits for the end of the turn.
     #[inline]
-    pub(crate) fn is_flowing(&self) -> bool {
-        const SPECIAL: u32 = Flag::Blocked as u32 | Flag::FinWanted as u32 | Flag::AboveHigh as u32;
-        self.phase == Phase::Open && self.flags & SPECIAL == 0
+    pub(crate) fn was_passed_to_in(&self, turn: u64) -> bool {
+        self.flags >> TURN_SHIFT == turn_bits(turn)
+    }
+
+    #[inline]
+    pub(crate) fn note_passed_to_in(&mut self, turn: u64) {
+        self.flags = self.flags & ((1 << TURN_SHIFT) - 1) | turn_bits(turn) << TURN_SHIFT;
     }
 
     /// Whether the handler may still write to it.
@@ -199,6 +211,20 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_turn_of_a_payload_leaves_the_flags_alone() {
+        let mut connection = Connection::new(Peer::Unix, Phase::Open, 0);
+        connection.set(Flag::DrainAsked);
+        for turn in [1, 2, 32_767, 32_769, u64::MAX] {
+            assert!(!connection.was_passed_to_in(turn), "{turn}");
+            connection.note_passed_to_in(turn);
+            assert!(connection.was_passed_to_in(turn), "{turn}");
+            assert!(connection.has(Flag::DrainAsked) && !connection.has(Flag::Readable));
+        }
+        connection.receive(1, true, 0);
+        assert!(connection.was_passed_to_in(u64::MAX));
+    }
 
     #[test]
     fn a_connection_is_small() {

@@ -59,11 +59,15 @@ impl Core<'_> {
         self.put(id, Payload::Slices(slices), None)
     }
 
-    /// Writes bytes that are shared with other connections and not copied.
+    /// Writes bytes that are shared with other connections and not copied. The first such payload of a turn
+    /// leaves at once, and is with the kernel when this returns; what is written to the connection behind it
+    /// leaves at the end of the turn.
     #[inline]
     pub fn write_shared(&mut self, id: ConnId, bytes: &Shared) -> Written {
-        if id.reactor == self.io.index && self.io.pass_on(id.key, bytes) {
-            return Written::Accepted;
+        if id.reactor == self.io.index
+            && let Some(written) = self.io.pass_on(self.port, id.key, bytes)
+        {
+            return written;
         }
         self.put(id, Payload::Shared(bytes.clone()), None)
     }

@@ -101,7 +101,14 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
                 failures -= 1;
                 self.report_failed_dial(key, error);
             } else if let Some(key) = self.io.dirty.pop() {
-                self.io.flush_dirty(&mut self.driver, key);
+                let connection = self.io.connections.get_mut(key);
+                let is_free = connection.is_some_and(|connection| {
+                    connection.clear(Flag::Dirty);
+                    !connection.has(Flag::Blocked)
+                });
+                if is_free {
+                    self.io.flush(&mut self.driver, key);
+                }
             } else {
                 return;
             }

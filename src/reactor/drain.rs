@@ -243,6 +243,7 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
         connection.set(Flag::DrainAsked);
         // A request may be in the kernel whose event is still to come: closing would lose it.
         connection.set(Flag::Readable);
+        self.redeliver(key);
         self.read(key);
         let is_open = |connection: &crate::connection::Connection| connection.phase == Phase::Open;
         if !self.io.connections.get(key).is_some_and(is_open) {

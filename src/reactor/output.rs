@@ -247,28 +247,56 @@ impl Io {
         }
     }
 
-    /// The short way of a payload to one of many connections; whether it was taken. Then it is below every
-    /// mark.
+    /// The short way of a payload to one of many connections: the first of a turn leaves at once, while the
+    /// connection is in the nearer caches; further ones gather for the end of the turn, so that however many
+    /// there are, two system calls send them. `None` where it is not for this way.
     #[inline]
-    pub(crate) fn pass_on(&mut self, key: Key, shared: &Shared) -> bool {
-        if self.current == Some(key) {
-            return false;
+    pub(crate) fn pass_on<P: Port + ?Sized>(
+        &mut self,
+        port: &mut P,
+        key: Key,
+        shared: &Shared,
+    ) -> Option<Written> {
+        let turn = self.counters.turns;
+        let is_sane = !shared.is_empty() && shared.len() <= self.settings.output_cap;
+        let connection = self.connections.get_mut(key).filter(|_| is_sane && self.current != Some(key))?;
+        if !connection.is_plain() || connection.has(Flag::AboveHigh) || connection.was_passed_to_in(turn) {
+            return None;
         }
-        let Some(connection) = self.connections.get_mut(key) else { return false };
-        let level = connection.waiting() + shared.len();
-        if !connection.is_flowing() || level > self.settings.high_watermark {
-            return false;
+        connection.note_passed_to_in(turn);
+        self.counters.writes += 1;
+        match port.send(key.slot, &[IoSlice::new(shared)]) {
+            Ok(Sent { bytes, .. }) if bytes == shared.len() => {
+                self.counters.bytes_out += bytes as u64;
+                connection.bytes_out += bytes as u64;
+                connection.active = self.tick;
+                Some(Written::Accepted)
+            }
+            result => Some(self.passed_on_less(port, key, shared, result)),
         }
+    }
+
+    /// The kernel has not taken all of the payload: the rest waits uncopied.
+    #[cold]
+    fn passed_on_less<P: Port + ?Sized>(
+        &mut self,
+        port: &mut P,
+        key: Key,
+        shared: &Shared,
+        result: std::io::Result<Sent>,
+    ) -> Written {
+        let Some(connection) = self.connections.get_mut(key) else { return Written::Closed };
+        let before = connection.bytes_out;
         let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
-        if outbox.is_empty() {
-            outbox.progress = self.tick;
-        }
+        outbox.progress = self.tick;
         outbox.append_shared(shared.clone());
-        if !connection.has(Flag::Dirty) {
-            connection.set(Flag::Dirty);
-            self.dirty.push(key);
-        }
-        true
+        let mut tail = Tail::new(&[], &[]);
+        let flushed = match self.account(key, result, &mut tail) {
+            None => self.send_all(port, key, &mut tail),
+            Some(flushed) => flushed,
+        };
+        self.flushed(port, key, flushed, before);
+        self.level(key)
     }
 
     fn write_to_other(&mut self, key: Key, payload: Payload<'_>) {
@@ -343,50 +371,6 @@ impl Io {
         let gathered = std::mem::take(&mut self.scratch);
         self.flush_with(port, key, slices);
         self.scratch = gathered;
-    }
-
-    /// Sends what others have written to a connection in this turn. The most common is one payload, which the
-    /// kernel takes: that is done here, with one look at the connection.
-    #[inline]
-    pub(super) fn flush_dirty<P: Port + ?Sized>(&mut self, port: &mut P, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.clear(Flag::Dirty);
-        if connection.has(Flag::Blocked) {
-            return;
-        }
-        if connection.is_flowing()
-            && let Some(outbox) = &mut connection.outbox
-            && let Some(payload) = outbox.only_payload()
-        {
-            self.counters.writes += 1;
-            match port.send(key.slot, &[IoSlice::new(payload)]) {
-                Ok(Sent { bytes, .. }) if bytes == payload.len() => {
-                    self.counters.bytes_out += bytes as u64;
-                    connection.bytes_out += bytes as u64;
-                    connection.active = self.tick;
-                    outbox.drop_only_payload();
-                    if let Some(outbox) = connection.outbox.take() {
-                        self.pools.give_empty_outbox(outbox);
-                    }
-                }
-                result => self.payload_sent_less(port, key, result),
-            }
-            return;
-        }
-        self.flush(port, key);
-    }
-
-    /// The kernel has not taken all of the one payload.
-    #[cold]
-    fn payload_sent_less<P: Port + ?Sized>(&mut self, port: &mut P, key: Key, result: std::io::Result<Sent>) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let before = connection.bytes_out;
-        let mut tail = Tail::new(&[], &[]);
-        let flushed = match self.account(key, result, &mut tail) {
-            None => self.send_all(port, key, &mut tail),
-            Some(flushed) => flushed,
-        };
-        self.flushed(port, key, flushed, before);
     }
 
     fn keep_scratch(&mut self, mut scratch: Vec<u8>) {
