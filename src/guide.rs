@@ -78,7 +78,8 @@
 //! A write is taken whole or not at all. Small ones are gathered and leave in one system call when the
 //! callback returns; what is written to another connection leaves at the end of the turn. One of 8 KiB or more
 //! leaves at once with what was gathered, uncopied. What the kernel does not take waits in the connection's
-//! outbox. [`Shared`](crate::Shared) payloads wait there uncopied, however many connections they go to:
+//! outbox. [`Shared`](crate::Shared) payloads are never copied, however many connections they go to; the first
+//! of a turn to another connection leaves at once:
 //!
 //! ```
 //! # use corelane::{ConnId, Core, Shared};
@@ -91,6 +92,8 @@
 //! ```
 //!
 //! A [`Receipt`](crate::Receipt) tells when the kernel has all of a write, or that it never will.
+//!
+//! The example `broadcast` sends one payload to the subscribers of all reactors.
 //!
 #![cfg_attr(feature = "codec", doc = include_str!("guide/framing.md"))]
 //! # Backpressure
@@ -132,6 +135,9 @@
 //! }
 //! # }
 //! ```
+//!
+//! The example `proxy` is this in full; `broadcast` conflates what a slow subscriber has missed, and `chat`
+//! cuts slow members off.
 //!
 //! Pausing costs nothing: bytes stay in the kernel and TCP slows the peer down. Input that the handler
 //! leaves unconsumed is bounded by [`Server::input_cap`](crate::Server::input_cap).
@@ -215,12 +221,19 @@
 //! Connections of *another* reactor are reached in the same way, with a handle kept from
 //! [`Start::handle`](crate::Start::handle).
 //!
+//! State that connections of several reactors share is given an owner, one reactor, and reached by messages:
+//! nothing is locked, and the order in which the owner decides is the order for everybody. The example `chat`
+//! is about that, and about what to do when a mailbox is full; `redis` shards a table in the same way and keeps
+//! replies in the order of their requests. A message from a handler to its own reactor is also the way from
+//! `on_data` to the sessions of other connections.
+//!
 //! # Dialing
 //!
 //! [`Core::connect`](crate::Core::connect) opens a connection from a reactor; the same handler serves it.
 //! The id is there at once and may be written to; the outcome comes as `on_open` or `on_connect_error`.
 //! [`Conn::origin`](crate::Conn::origin) tells accepted and dialed connections apart. A server without an
-//! address is a client.
+//! address is a client. The example `proxy` dials one of several upstreams for each client, and the next where
+//! that fails.
 //!
 //! # Shutdown
 //!
@@ -237,6 +250,9 @@
 //!    their handlers may need what it owns.
 //! 4. At the [drain deadline](crate::Server::drain_deadline), or at a second signal, what is left is reset.
 //! 5. [`Running::join`](crate::Running::join) returns the [`Report`](crate::Report).
+//!
+//! All examples drain on SIGTERM; `proxy` lets transfers finish, and `broadcast` lets publishers go first, so that
+//! subscribers get what they had sent.
 //!
 //! # Overload and failure
 //!
