@@ -39,7 +39,6 @@ impl<T> Pool<T> {
         self.free.is_empty()
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.free.len()
     }

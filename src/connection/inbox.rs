@@ -20,6 +20,11 @@ impl Inbox {
         self.bytes.len() - self.start
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -45,10 +50,10 @@ impl Inbox {
         self.start += count;
     }
 
-    /// Empties the inbox for another connection; memory beyond one block is given back.
-    pub(crate) fn reset(&mut self) {
+    /// Empties the inbox for another connection; memory beyond `room` bytes is given back.
+    pub(crate) fn reset(&mut self, room: usize) {
         self.bytes.clear();
-        self.bytes.shrink_to(BLOCK);
+        self.bytes.shrink_to(room);
         self.start = 0;
         self.received = 0;
     }
@@ -94,7 +99,7 @@ mod tests {
     fn a_reset_inbox_keeps_one_block() {
         let mut inbox = Inbox::default();
         inbox.append(&vec![1; 1 << 20]);
-        inbox.reset();
+        inbox.reset(BLOCK);
         assert!(inbox.is_empty());
         assert!(inbox.bytes.capacity() <= BLOCK);
     }

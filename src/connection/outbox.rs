@@ -15,8 +15,13 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// At most this many free parts of a kind: 4 MiB of blocks, and as much again in inboxes.
+    /// At most this many free parts of a kind: 4 MiB of blocks, and 6 MiB in inboxes.
     const LIMIT: usize = 256;
+
+    /// So many of the inboxes may keep as much as this: where messages are large, the part of one and what the
+    /// read buffer brings behind it meet there for a moment, on whichever connection is read.
+    const ROOMY: usize = 16;
+    const ROOM: usize = 8 * BLOCK;
 
     pub(crate) const fn new() -> Self {
         Self {
@@ -31,7 +36,7 @@ impl Pools {
     }
 
     pub(crate) fn give_inbox(&mut self, mut inbox: Box<Inbox>) {
-        inbox.reset();
+        inbox.reset(if self.inboxes.len() < Self::ROOMY { Self::ROOM } else { BLOCK });
         self.inboxes.give(inbox);
     }
 
@@ -279,6 +284,17 @@ mod tests {
                 prop_assert_eq!(&put[..got.len()], &got[..]);
             }
         }
+    }
+
+    #[test]
+    fn inboxes_in_use_keep_their_room_and_a_burst_of_them_does_not() {
+        let mut pools = Pools::new();
+        let mut inboxes: Vec<_> = (0..100).map(|_| pools.inbox()).collect();
+        inboxes.iter_mut().for_each(|inbox| inbox.append(&vec![0; Pools::ROOM]));
+        inboxes.into_iter().for_each(|inbox| pools.give_inbox(inbox));
+        let rooms: Vec<_> = (0..100).map(|_| pools.inbox().capacity()).collect();
+        assert_eq!(rooms.iter().filter(|room| **room > BLOCK).count(), Pools::ROOMY);
+        assert!(rooms.iter().all(|room| *room <= Pools::ROOM));
     }
 
     #[test]
