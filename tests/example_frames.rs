@@ -145,7 +145,7 @@ fn a_client_that_vanishes_in_a_frame_costs_nothing() {
 /// Who sends requests and reads no replies is stopped by backpressure, and cut off at the deadline.
 #[test]
 fn a_slow_reader_is_cut_off_and_holds_up_nobody() {
-    let (server, address) = Example::serve("frames", &["--idle", "1", "--reactors", "1"]);
+    let (server, address) = Example::serve("frames", &["--stall", "1", "--reactors", "1"]);
     let mut slow = TcpStream::connect(address).unwrap();
     slow.set_write_timeout(Some(DEADLINE)).unwrap();
     let mut bytes = Vec::new();

@@ -142,8 +142,9 @@ pub fn framing(data: &[u8]) {
     assert_eq!(decode(codec, pieces(bytes, lengths)), whole, "{name}: in pieces");
     let longest = whole.0.iter().map(Vec::len).max().unwrap_or(0);
     assert!(longest <= MAXIMUM, "{name}: a frame of {longest} bytes");
-    let wanted = codec.find(bytes, 0);
-    assert!(wanted != Ok(None) || bytes.len() < MAXIMUM + AROUND, "{name}: more than a frame is kept");
+    if matches!(codec.find(bytes, 0), Ok(None)) {
+        assert!(bytes.len() < MAXIMUM + AROUND, "{name}: more than a frame is kept");
+    }
 
     let payloads: Vec<Vec<u8>> = pieces(bytes, lengths).into_iter().map(fit).collect();
     let mut stream = Vec::new();
