@@ -1,50 +1,15 @@
 //! A message that is received and answered allocates nothing once its server is warm.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod support;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use corelane::{Conn, Core, Flow, Handler, Input, Open, Server, Sessions, Shared};
-
-thread_local! {
-    static IS_REACTOR: Cell<bool> = const { Cell::new(false) };
-}
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-/// Counts what reactor threads allocate.
-struct Counting;
-
-fn count() {
-    if IS_REACTOR.try_with(Cell::get).unwrap_or(false) {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use support::{CountingAllocator, allocations_of, count_this_thread};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Echoes whole lines, and passes what it is sent on to every connection.
 struct Lines;
@@ -54,7 +19,7 @@ impl Handler for Lines {
     type Message = Shared;
 
     fn on_start(&mut self, _: &mut Core<'_>) {
-        IS_REACTOR.set(true);
+        count_this_thread();
     }
 
     fn on_open(&mut self, _: &mut Conn<'_>) -> Open<()> {
@@ -73,14 +38,6 @@ impl Handler for Lines {
             core.write_shared(id, &message);
         }
     }
-}
-
-/// Runs `step` often enough to warm everything up, then again, and returns what the latter allocated.
-fn allocations_of(mut step: impl FnMut()) -> u64 {
-    (0..300).for_each(|_| step());
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
-    (0..2_000).for_each(|_| step());
-    ALLOCATIONS.load(Ordering::SeqCst) - before
 }
 
 fn expect(client: &mut TcpStream, bytes: &[u8]) {
@@ -102,14 +59,14 @@ fn steady_state_allocates_nothing() {
         client.write_all(b"ping\n").unwrap();
         expect(client, b"ping\n");
     };
-    assert_eq!(allocations_of(|| clients.iter_mut().for_each(one)), 0, "one message in flight");
+    assert_eq!(allocations_of(2_000, || clients.iter_mut().for_each(one)), 0, "one message in flight");
 
     let batch = b"message\n".repeat(16);
     let pipelined = |client: &mut TcpStream| {
         client.write_all(&batch).unwrap();
         expect(client, &batch);
     };
-    assert_eq!(allocations_of(|| pipelined(&mut clients[0])), 0, "sixteen in flight");
+    assert_eq!(allocations_of(2_000, || pipelined(&mut clients[0])), 0, "sixteen in flight");
 
     let split = |client: &mut TcpStream| {
         let before = handle.total().bytes_in;
@@ -121,7 +78,7 @@ fn steady_state_allocates_nothing() {
         client.write_all(b" second half\n").unwrap();
         expect(client, b"first half, second half\n");
     };
-    assert_eq!(allocations_of(|| split(&mut clients[1])), 0, "a message in two parts");
+    assert_eq!(allocations_of(2_000, || split(&mut clients[1])), 0, "a message in two parts");
 
     let news = Shared::from("news\n");
     let broadcast = || {
@@ -133,5 +90,5 @@ fn steady_state_allocates_nothing() {
             std::thread::yield_now();
         }
     };
-    assert_eq!(allocations_of(broadcast), 0, "a broadcast of a shared payload");
+    assert_eq!(allocations_of(2_000, broadcast), 0, "a broadcast of a shared payload");
 }

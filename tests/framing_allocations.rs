@@ -1,52 +1,17 @@
 //! A frame that is received and answered allocates nothing once its server is warm, whole or in parts.
 #![cfg(feature = "codec")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod support;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use corelane::codec::{Codec, Decoder, Delimited, Fixed, LengthPrefixed, Lines};
 use corelane::{Conn, Core, Flow, Handler, Input, Open, Server};
-
-thread_local! {
-    static IS_REACTOR: Cell<bool> = const { Cell::new(false) };
-}
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-/// Counts what reactor threads allocate.
-struct Counting;
-
-fn count() {
-    if IS_REACTOR.try_with(Cell::get).unwrap_or(false) {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use support::{CountingAllocator, allocations_of, count_this_thread};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Echoes whole frames.
 struct Echo<C>(C);
@@ -56,7 +21,7 @@ impl<C: Codec + Clone + 'static> Handler for Echo<C> {
     type Message = ();
 
     fn on_start(&mut self, _: &mut Core<'_>) {
-        IS_REACTOR.set(true);
+        count_this_thread();
     }
 
     fn on_open(&mut self, _: &mut Conn<'_>) -> Open<Decoder<C>> {
@@ -72,14 +37,6 @@ impl<C: Codec + Clone + 'static> Handler for Echo<C> {
             }
         }
     }
-}
-
-/// Runs `step` often enough to warm everything up, then again, and returns what the latter allocated.
-fn allocations_of(mut step: impl FnMut()) -> u64 {
-    (0..300).for_each(|_| step());
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
-    (0..1_000).for_each(|_| step());
-    ALLOCATIONS.load(Ordering::SeqCst) - before
 }
 
 fn expect(client: &mut TcpStream, bytes: &[u8]) {
@@ -100,14 +57,14 @@ fn check<C: Codec + Clone + Send + Sync + 'static>(name: &str, codec: C, payload
         client.write_all(&frame).unwrap();
         expect(&mut client, &frame);
     };
-    assert_eq!(allocations_of(one), 0, "{name}: one frame in flight");
+    assert_eq!(allocations_of(1_000, one), 0, "{name}: one frame in flight");
 
     let batch = frame.repeat(depth);
     let pipelined = || {
         client.write_all(&batch).unwrap();
         expect(&mut client, &batch);
     };
-    assert_eq!(allocations_of(pipelined), 0, "{name}: {depth} in flight");
+    assert_eq!(allocations_of(1_000, pipelined), 0, "{name}: {depth} in flight");
 
     let (first, second) = frame.split_at(frame.len() / 2);
     let split = || {
@@ -120,7 +77,7 @@ fn check<C: Codec + Clone + Send + Sync + 'static>(name: &str, codec: C, payload
         client.write_all(second).unwrap();
         expect(&mut client, &frame);
     };
-    assert_eq!(allocations_of(split), 0, "{name}: a frame in two parts");
+    assert_eq!(allocations_of(1_000, split), 0, "{name}: a frame in two parts");
 }
 
 /// One test: the counter is the process's.

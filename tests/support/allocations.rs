@@ -1,0 +1,53 @@
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+thread_local! {
+    static IS_COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator, which counts what [counted](count_this_thread) threads ask of it. A test makes it
+/// its `#[global_allocator]`.
+#[derive(Debug)]
+pub(crate) struct CountingAllocator;
+
+/// From now on this thread's allocations count.
+pub(crate) fn count_this_thread() {
+    IS_COUNTED.set(true);
+}
+
+/// Runs `step` often enough to warm everything up, then `times` times, and returns what the latter allocated.
+pub(crate) fn allocations_of(times: u32, mut step: impl FnMut()) -> u64 {
+    (0..300).for_each(|_| step());
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    (0..times).for_each(|_| step());
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
+fn count() {
+    if IS_COUNTED.try_with(Cell::get).unwrap_or(false) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
