@@ -107,6 +107,9 @@
 //! - At the **cap** (4 MiB) a write is refused, and by default the connection is reset as a slow consumer.
 //!   [`SlowConsumer::RefuseWrites`](crate::SlowConsumer::RefuseWrites) leaves it to the handler instead.
 //!
+//! A producer that has more than a few parts ready writes some and goes on in the next turn (a timer of zero, or
+//! a message to itself): written until `High`, they hold the reactor for as long as a fast peer keeps up.
+//!
 //! Where input and output are not of one connection, as in a proxy, set
 //! [`Backpressure::Manual`](crate::Backpressure::Manual) and pause the other side:
 //!
