@@ -40,8 +40,11 @@ impl Pools {
         self.inboxes.give(inbox);
     }
 
-    pub(crate) fn outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.take().unwrap_or_default()
+    /// Whoever had it before, its write-stall clock begins at `now`.
+    pub(crate) fn outbox(&mut self, now: u32) -> Box<Outbox> {
+        let mut outbox = self.outboxes.take().unwrap_or_default();
+        outbox.progress = now;
+        outbox
     }
 
     pub(crate) fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
@@ -295,6 +298,14 @@ mod tests {
         let rooms: Vec<_> = (0..100).map(|_| pools.inbox().capacity()).collect();
         assert_eq!(rooms.iter().filter(|room| **room > BLOCK).count(), Pools::ROOMY);
         assert!(rooms.iter().all(|room| *room <= Pools::ROOM));
+    }
+
+    #[test]
+    fn a_reused_outbox_starts_its_clock_anew() {
+        let mut pools = Pools::new();
+        let first = pools.outbox(7);
+        pools.give_outbox(first);
+        assert_eq!(pools.outbox(9_000).progress, 9_000);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Writing. What a callback writes to its own connection is gathered in the reactor's scratch and leaves in
 //! one `writev` when the callback returns; a large slice leaves at once with what was gathered, uncopied;
 //! what the kernel refuses is kept in the connection's outbox. What others write to it waits there for the
-//! end of the turn, but a large slice leaves at once here too.
+//! end of the turn, but a large slice, the first shared payload of a turn, and what exceeds the high watermark
+//! leave at once.
 
 use std::io::{ErrorKind, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -108,7 +109,7 @@ impl Io {
         }
         if let Some(receipt) = receipt {
             let start = connection.bytes_out + waiting as u64;
-            let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
+            let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox(self.tick));
             outbox.expect(start, start + length as u64, receipt);
         }
         match payload {
@@ -238,7 +239,7 @@ impl Io {
                 // It leaves with what was gathered before it when the callback returns.
                 let scratch = std::mem::take(&mut self.scratch);
                 if let Some(connection) = self.connections.get_mut(key) {
-                    let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
+                    let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox(self.tick));
                     outbox.append(&scratch, &mut self.pools);
                     outbox.append_shared(shared);
                 }
@@ -287,8 +288,7 @@ impl Io {
     ) -> Written {
         let Some(connection) = self.connections.get_mut(key) else { return Written::Closed };
         let before = connection.bytes_out;
-        let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
-        outbox.progress = self.tick;
+        let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox(self.tick));
         outbox.append_shared(shared.clone());
         let mut tail = Tail::new(&[], &[]);
         let flushed = match self.account(key, result, &mut tail) {
@@ -301,10 +301,7 @@ impl Io {
 
     fn write_to_other(&mut self, key: Key, payload: Payload<'_>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
-        if outbox.is_empty() {
-            outbox.progress = self.tick;
-        }
+        let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox(self.tick));
         match payload {
             Payload::Slices(slices) => slices.iter().for_each(|slice| outbox.append(slice, &mut self.pools)),
             Payload::Shared(shared) => outbox.append_shared(shared),
@@ -433,12 +430,8 @@ impl Io {
         if tail.left() == 0 {
             return;
         }
-        let tick = self.tick();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox());
-        if outbox.is_empty() {
-            outbox.progress = tick;
-        }
+        let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox(self.tick));
         tail.pieces().for_each(|piece| outbox.append(piece, &mut self.pools));
     }
 
