@@ -8,13 +8,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use socket2::Socket;
 
-use super::ring::{Completion, Plan, Ring, Wait};
+use super::ring::{Completion, Plan, Ring};
 use super::window::{Tally, Window};
 use super::{DRAIN_TIMEOUT, SETUP_TIMEOUT, Share, connect};
 use crate::pattern::{Pattern, Place};
-
-/// The longest sleep, after which a request to stop is noticed.
-const NAP: Duration = Duration::from_millis(50);
 
 /// How long a subscriber may take to get a mark before another is sent.
 const MARK_PATIENCE: Duration = Duration::from_millis(200);
@@ -214,14 +211,7 @@ impl<'a> Broadcast<'a> {
     fn turn(&mut self, window: &mut Window<'_>) -> Result<()> {
         let shared = self.share.shared;
         let mut completions = std::mem::take(&mut self.completions);
-        let wait = if shared.load.spin {
-            Wait::Poll
-        } else {
-            let now = shared.clock.now();
-            let next = window.next_mark().map_or(u64::MAX, |next| next.saturating_sub(now));
-            Wait::Sleep(Duration::from_nanos(next).min(NAP))
-        };
-        self.ring.turn(wait, &mut completions)?;
+        self.ring.turn(shared.wait(window.next_mark()), &mut completions)?;
         let now = shared.clock.now();
         window.advance(now)?;
         for completion in &completions {

@@ -1,7 +1,6 @@
 //! Connections that stay: in a closed loop or at a constant rate, beside a firehose.
 
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use socket2::Socket;
@@ -11,9 +10,6 @@ use super::pace::Pace;
 use super::ring::{Completion, Plan, Ring, Wait};
 use super::window::{Tally, Window};
 use super::{DRAIN_TIMEOUT, Mode, SETUP_TIMEOUT, Share, connect};
-
-/// The longest sleep, after which a request to stop is noticed.
-const NAP: Duration = Duration::from_millis(50);
 
 /// The most memory in buffers for replies.
 const MOST_BUFFER_BYTES: usize = 32 << 20;
@@ -209,17 +205,11 @@ impl<'a> Echo<'a> {
     }
 
     fn wait(&self, window: &Window<'_>) -> Wait {
-        if self.share.shared.load.spin {
-            return Wait::Poll;
-        }
-        let now = self.share.shared.clock.now();
         let due = match &self.pacing {
             Pacing::Rate(pace) if pace.next_due() < window.end() => Some(pace.next_due()),
             _ => None,
         };
-        let next = due.into_iter().chain(window.next_mark()).min();
-        let sleep = next.map_or(NAP, |next| Duration::from_nanos(next.saturating_sub(now)));
-        Wait::Sleep(sleep.min(NAP))
+        self.share.shared.wait(due.into_iter().chain(window.next_mark()).min())
     }
 
     fn send_due(&mut self, window: &mut Window<'_>) {

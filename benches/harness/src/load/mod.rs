@@ -28,6 +28,7 @@ use crate::latency;
 use crate::pattern::Pattern;
 pub(crate) use broadcast::SMALLEST_LINE;
 use broadcast::Text;
+use ring::Wait;
 use window::{Clock, Tally, Watched, Window};
 
 /// How long connections may take to be accepted and proven by a first echo.
@@ -117,6 +118,9 @@ impl std::fmt::Display for Aborted {
 
 impl std::error::Error for Aborted {}
 
+/// The longest sleep, after which a request to stop is noticed.
+const NAP: Duration = Duration::from_millis(50);
+
 /// What the threads of a slice share.
 #[derive(Debug)]
 struct Shared<'a> {
@@ -135,6 +139,16 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
+    /// How long a thread may wait for completions that has something to do at `next`.
+    fn wait(&self, next: Option<u64>) -> Wait {
+        if self.load.spin {
+            return Wait::Poll;
+        }
+        let now = self.clock.now();
+        let sleep = next.map_or(NAP, |next| Duration::from_nanos(next.saturating_sub(now)));
+        Wait::Sleep(sleep.min(NAP))
+    }
+
     /// Fails if another thread has, or the run is to stop.
     fn ensure_going(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed) {
