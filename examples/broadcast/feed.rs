@@ -76,6 +76,8 @@ pub(crate) struct Feed {
     /// Those that were waiting when they were asked to go.
     leaving: Vec<ConnId>,
     drain: Drain,
+    /// Whether the last payload went from the last subscriber to the first.
+    backwards: bool,
     /// Whether the timer is set.
     looks_again: bool,
     slow: SlowCounts,
@@ -95,6 +97,7 @@ impl Feed {
             waiting: Vec::new(),
             leaving: Vec::new(),
             drain: Drain::No,
+            backwards: false,
             looks_again: false,
             slow: SlowCounts::default(),
             logged: SlowCounts::default(),
@@ -169,9 +172,12 @@ impl Feed {
         }
     }
 
-    /// Brings a payload to all subscribers of this reactor that are up to date.
+    /// Brings a payload to all subscribers of this reactor that are up to date. It goes to and fro: then nobody
+    /// is always the last, and the first are those that the processor's caches still know.
     fn bring(&mut self, payload: &Shared, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
-        for (id, session) in sessions.iter_mut() {
+        self.backwards = !self.backwards;
+        let mut sessions = sessions.iter_mut();
+        while let Some((id, session)) = if self.backwards { sessions.next_back() } else { sessions.next() } {
             let Session::Subscriber(subscriber) = session else { continue };
             if subscriber.behind.is_some() {
                 continue;

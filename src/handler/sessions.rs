@@ -43,8 +43,8 @@ impl<S> Sessions<S> {
         self.at(id.key)
     }
 
-    /// All of them, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (ConnId, &S)> {
+    /// All of them, in an order that stays the same while none comes or goes.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (ConnId, &S)> {
         let reactor = self.reactor;
         self.slots.iter().enumerate().filter_map(move |(slot, entry)| {
             let (generation, session) = entry.as_ref()?;
@@ -52,8 +52,8 @@ impl<S> Sessions<S> {
         })
     }
 
-    /// All of them, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut S)> {
+    /// As [`Sessions::iter`], to change them.
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (ConnId, &mut S)> {
         let reactor = self.reactor;
         self.slots.iter_mut().enumerate().filter_map(move |(slot, entry)| {
             let (generation, session) = entry.as_mut()?;
