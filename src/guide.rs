@@ -271,6 +271,7 @@
 //! | to get | set |
 //! |---|---|
 //! | the shortest latency when little is going on | [`Polling::Spin`](crate::Polling::Spin) |
+//! | the cheapest system calls, in a process for each core | [`reactors(1)`](crate::Server::reactors) and [`Server::run`](crate::Server::run): a process of one thread |
 //! | a short tail on many cores | [`Pinning::Cores`](crate::Pinning::Cores) with [`Balance::CpuSteering`](crate::Balance::CpuSteering) |
 //! | evenly loaded reactors with few, long-lived connections | [`Balance::LeastConnections`](crate::Balance::LeastConnections) |
 //! | throughput of large messages | a larger [`read_buffer`](crate::Server::read_buffer) and [`byte_budget`](crate::Server::byte_budget) |

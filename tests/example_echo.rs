@@ -33,6 +33,15 @@ fn it_serves_every_address_and_ends_cleanly() {
 }
 
 #[test]
+fn one_reactor_needs_one_thread() {
+    let (echo, address) = Example::serve("echo", &["--reactors", "1"]);
+    echoes(TcpStream::connect(address).unwrap());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", echo.id())).unwrap();
+    assert!(status.lines().any(|line| line == "Threads:\t1"), "{status}");
+    echo.stop();
+}
+
+#[test]
 fn what_cannot_be_is_said_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use corelane::{Address, Deadlines, Handler, Server, Start};
+use corelane::{Address, Deadlines, Handler, Running, Server, Start};
 
 /// The flags that all examples share.
 #[derive(Args)]
@@ -66,14 +66,16 @@ pub(crate) fn serve_as<H: Handler>(
     label: impl Fn(usize) -> &'static str,
     factory: impl Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
 ) -> ExitCode {
-    match server.start(factory) {
-        Ok(running) => {
-            for (index, address) in running.addresses().enumerate() {
-                println!("{} {address}", label(index));
-            }
-            // Whoever started us may be reading through a pipe; if nobody is, that is no reason to stop.
-            let _ = io::stdout().flush();
-            println!("{}", running.join());
+    let announce = |running: &Running<H::Message>| {
+        for (index, address) in running.addresses().enumerate() {
+            println!("{} {address}", label(index));
+        }
+        // Whoever started us may be reading through a pipe; if nobody is, that is no reason to stop.
+        let _ = io::stdout().flush();
+    };
+    match server.run(factory, announce) {
+        Ok(report) => {
+            println!("{report}");
             ExitCode::SUCCESS
         }
         Err(error) => {

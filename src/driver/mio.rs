@@ -1,10 +1,12 @@
 //! The kernel's sockets, polled by mio: epoll, kqueue, or poll(2) where mio has nothing better.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook_mio::v1_0::Signals;
 
 use super::{Driver, Ending, Event, Port, Readiness, Received, Sent, Wait, Wake};
 use crate::connection::{Key, Peer};
@@ -17,6 +19,7 @@ compile_error!("a poll token holds a slot and a generation of 32 bits each");
 /// Tokens of generation 0, which no connection has.
 const WAKER: Token = Token(0);
 const ALARM: Token = Token(1);
+const SIGNALS: Token = Token(2);
 const FIRST_LISTENER: usize = 16;
 
 /// mio emulates edges on poll(2) by leaving a socket out until an operation on it would have blocked: a
@@ -35,7 +38,6 @@ const EVENTS: usize = 1024;
 const NO_SOCKET: io::ErrorKind = io::ErrorKind::NotConnected;
 
 /// A reactor's poller and its sockets.
-#[derive(Debug)]
 pub(crate) struct MioDriver {
     poll: Poll,
     events: Events,
@@ -46,6 +48,14 @@ pub(crate) struct MioDriver {
     buffer: Option<Box<[u8]>>,
     buffer_size: usize,
     alarm: Alarm,
+    /// Those of the process that this driver tells of.
+    signals: Option<Signals>,
+}
+
+impl fmt::Debug for MioDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MioDriver").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
 }
 
 /// The read buffer, filled up to `length`.
@@ -84,8 +94,28 @@ impl MioDriver {
             buffer: None,
             buffer_size,
             alarm,
+            signals: None,
         };
         Ok((driver, waker))
+    }
+
+    /// Tells of these signals of the process from now on.
+    pub(crate) fn watch_signals(&mut self, signals: &[i32]) -> io::Result<()> {
+        let mut signals = Signals::new(signals)?;
+        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    #[cold]
+    fn take_signals(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        let Some(signals) = &mut self.signals else { return Ok(()) };
+        events.extend(signals.pending().map(Event::Signalled));
+        if EDGES_NEED_WOULD_BLOCK {
+            // signal-hook reads the pipe behind mio's back.
+            self.poll.registry().reregister(signals, SIGNALS, Interest::READABLE)?;
+        }
+        Ok(())
     }
 
     #[inline]
@@ -132,7 +162,7 @@ impl MioDriver {
 fn event_of(event: &mio::event::Event) -> Option<Event> {
     match event.token() {
         WAKER => Some(Event::Woken),
-        ALARM => None,
+        ALARM | SIGNALS => None,
         Token(token) => {
             let (slot, generation) = (token as u32, (token >> 32) as u32);
             if generation == 0 {
@@ -224,8 +254,12 @@ impl Driver for MioDriver {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
-        events.extend(self.events.iter().filter_map(event_of));
-        Ok(())
+        let mut signalled = false;
+        events.extend(self.events.iter().filter_map(|event| {
+            signalled |= event.token() == SIGNALS;
+            event_of(event)
+        }));
+        if signalled { self.take_signals(events) } else { Ok(()) }
     }
 
     fn accept(&mut self, listener: u16) -> io::Result<(Stream, Peer)> {

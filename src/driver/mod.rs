@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Ready(Key, Readiness),
     /// Another thread woke the reactor.
     Woken,
+    /// The process was sent a signal that this driver was asked to tell of.
+    Signalled(i32),
 }
 
 /// Hints, except `readable` and `writable`, which a driver must give.

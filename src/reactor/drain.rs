@@ -131,6 +131,16 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
         self.has_connections() || self.may_get_more() && !was_forced
     }
 
+    /// A signal asks all reactors for an end in good order, and another one for the end at once.
+    #[cold]
+    pub(super) fn signalled(&mut self, signal: i32) {
+        let how = if self.signalled { Stop::Force } else { Stop::Drain };
+        self.signalled = true;
+        tracing::info!(signal, ?how, "stopping at a signal");
+        self.control.stop(how);
+        self.mailboxes.iter().for_each(Mailbox::wake);
+    }
+
     /// Whether others may still need this reactor, which has no connection of its own. Whoever accepts may
     /// hand one over; it is served like one accepted here. Whoever serves one may ask this handler for
     /// something that it owns.

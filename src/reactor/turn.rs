@@ -48,6 +48,8 @@ pub(crate) struct Reactor<D: Driver, C: Callbacks> {
     /// Until nothing is left to serve in a drain.
     pub(super) serving: Option<Share<C::Message>>,
     pub(super) drain: Option<Drain>,
+    /// Whether a signal has asked for an end before.
+    pub(super) signalled: bool,
     published: Arc<[Published]>,
     events: Vec<Event>,
     /// Slots whose deadline ran out, while they are looked at.
@@ -73,6 +75,7 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
             accepting: Some(parts.accepting),
             serving: Some(parts.serving),
             drain: None,
+            signalled: false,
             published: parts.published,
             events: Vec::new(),
             due: Vec::new(),
@@ -182,6 +185,7 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
                 Event::Ready(key, readiness) => self.ready(key, readiness),
                 Event::Accept(listener) => self.accept_ready(listener),
                 Event::Woken => self.io.counters.wakeups += 1,
+                Event::Signalled(signal) => self.signalled(signal),
             }
         }
         self.events = events;

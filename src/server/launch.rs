@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use super::config::{Balance, Config, Pinning, settings_of};
 use super::running::{Ended, Listening, Running};
-use super::signals::SignalThread;
-use super::{PanicReport, Server, StartError};
+use super::signals::{SIGNALS, SignalsWanted};
+use super::{PanicReport, Report, Server, StartError};
 use crate::connection::Admission;
 use crate::driver::MioDriver;
 use crate::handler::{Dispatch, Handle, Handler};
@@ -67,13 +67,56 @@ impl Server {
         H: Handler,
         F: Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
     {
-        let config = self.config;
-        let addresses = config.check()?;
-        let files = process::raise_file_limit().map_err(StartError::setup("cannot raise RLIMIT_NOFILE"))?;
-        log_file_limit(files);
-        let plan = Plan::new(&config)?;
-        let bound = bind_all(&config, &plan, &addresses)?;
-        launch::<H, F>(&config, plan, bound, files, factory)
+        let (seats, mut running) = prepare::<H::Message>(self.config)?;
+        let mut starts = running.spawn::<H, F>(seats, Arc::new(factory))?;
+        running.await_start(&mut starts)?;
+        Ok(running)
+    }
+
+    /// As [`Server::start`], and then serves on the calling thread until the server has ended; tells what it
+    /// did. `serving` is called when all reactors are ready to serve.
+    ///
+    /// The first reactor is this thread's, so a server of one reactor needs no other thread. On Linux that
+    /// makes its system calls cheaper: where a process has but one thread, the kernel need not count who uses
+    /// a descriptor. The thread keeps its name; [`Pinning::Cores`] pins it too, and it stays so.
+    ///
+    /// ```no_run
+    /// # use corelane::*;
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type Session = ();
+    /// #     type Message = ();
+    /// #     fn on_open(&mut self, _: &mut Conn<'_>) -> Open<()> { Open::Accept(()) }
+    /// #     fn on_data(&mut self, _: &mut Conn<'_>, _: &mut (), _: &mut Input<'_>) -> Flow { Flow::Close }
+    /// # }
+    /// let server = Server::new().listen("127.0.0.1:7000").reactors(1).handle_signals();
+    /// let report = server.run(|_| Echo, |running| println!("{:?}", running.listening()))?;
+    /// println!("{report}");
+    /// # Ok::<(), StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn run<H, F>(
+        self,
+        factory: F,
+        serving: impl FnOnce(&Running<H::Message>),
+    ) -> Result<Report, StartError>
+    where
+        H: Handler,
+        F: Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
+    {
+        let factory = Arc::new(factory);
+        let (mut seats, mut running) = prepare::<H::Message>(self.config)?;
+        let first = seats.remove(0);
+        let mut starts = running.spawn::<H, F>(seats, Arc::clone(&factory))?;
+        // Behind `running`, and so dropped before it: the other reactors wait for this one.
+        let seated = Seated::<H>::new(first, &*factory)?;
+        running.await_start(&mut starts)?;
+        serving(&running);
+        let ended = seated.serve();
+        Ok(running.end(Some(ended)))
     }
 }
 
@@ -175,63 +218,84 @@ fn steer(_listeners: &[Option<Listener>], _plan: &Plan) -> std::io::Result<()> {
 }
 
 /// What one reactor's thread is given.
-struct Seat<M> {
+struct Seat<M: Send + 'static> {
     parts: Parts<M>,
     driver: MioDriver,
     cpu: Option<usize>,
+    start: Start<M>,
 }
 
-/// Word from a reactor's thread about its start.
-type Started = Result<(), StartError>;
+/// Word from the reactors' threads about their start.
+struct Starts {
+    words: mpsc::Receiver<Result<(), StartError>>,
+    expected: usize,
+}
 
-fn launch<H, F>(
-    config: &Config,
-    plan: Plan,
-    bound: Vec<Bound>,
-    files: FileLimit,
-    factory: F,
-) -> Result<Running<H::Message>, StartError>
-where
-    H: Handler,
-    F: Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
-{
+/// Everything that comes before the reactors have threads.
+fn prepare<M: Send + 'static>(config: Config) -> Result<(Vec<Seat<M>>, Running<M>), StartError> {
+    let addresses = config.check()?;
+    let files = process::raise_file_limit().map_err(StartError::setup("cannot raise RLIMIT_NOFILE"))?;
+    log_file_limit(files);
+    let plan = Plan::new(&config)?;
+    let bound = bind_all(&config, &plan, &addresses)?;
     let listening: Vec<Listening> = bound.iter().map(|bound| bound.listening.clone()).collect();
-    let addresses: Arc<[Address]> = listening.iter().map(|listening| listening.address.clone()).collect();
-    let (seats, handle) = seats::<H::Message>(config, &plan, bound)?;
-    let factory = Arc::new(factory);
-    let (report_start, starts) = mpsc::channel::<Started>();
-    let mut running = Running {
+    let signals = config.handle_signals.then(SignalsWanted::new).transpose();
+    let signals = signals.map_err(StartError::setup("cannot handle signals"))?;
+    let (seats, handle) = seats::<M>(&config, &plan, bound, signals.is_some())?;
+    let running = Running {
         listening,
         files,
-        handle: handle.clone(),
+        handle,
+        thread_name: config.thread_name,
         threads: Vec::new(),
-        signals: None,
+        signals,
         started: Instant::now(),
     };
-    for seat in seats {
-        let start = Start {
-            reactor: seat.parts.index.into(),
-            handle: handle.clone(),
-            addresses: Arc::clone(&addresses),
-        };
-        let (factory, report_start) = (Arc::clone(&factory), report_start.clone());
-        let name = format!("{}-{}", config.thread_name, start.reactor);
-        let body = move || serve::<H>(seat, &start, &*factory, &report_start);
-        let thread = thread::Builder::new().name(name).spawn(body);
-        // Dropping `running` stops what has been started.
-        running.threads.push(thread.map_err(StartError::setup("cannot start a thread"))?);
+    Ok((seats, running))
+}
+
+impl<M: Send + 'static> Running<M> {
+    /// Gives each seat a thread. What has been started stops when `self` is dropped.
+    fn spawn<H, F>(&mut self, seats: Vec<Seat<M>>, factory: Arc<F>) -> Result<Starts, StartError>
+    where
+        H: Handler<Message = M>,
+        F: Fn(&Start<M>) -> H + Send + Sync + 'static,
+    {
+        let (report_start, words) = mpsc::channel();
+        let expected = seats.len();
+        for seat in seats {
+            let reactor = seat.start.reactor;
+            let (factory, report_start) = (Arc::clone(&factory), report_start.clone());
+            let body = move || match Seated::<H>::new(seat, &*factory) {
+                Ok(seated) => {
+                    // Who waits has gone only if another reactor failed before.
+                    let _ = report_start.send(Ok(()));
+                    drop(report_start);
+                    seated.serve()
+                }
+                Err(error) => {
+                    let _ = report_start.send(Err(error));
+                    Ended::new(reactor)
+                }
+            };
+            let name = format!("{}-{reactor}", self.thread_name);
+            let thread = thread::Builder::new().name(name).spawn(body);
+            self.threads.push((reactor, thread.map_err(StartError::setup("cannot start a thread"))?));
+        }
+        Ok(Starts { words, expected })
     }
-    drop(report_start);
-    let first_failure = starts.iter().take(plan.reactors).find_map(Result::err);
-    if let Some(failure) = first_failure {
-        running.stop_now();
-        return Err(failure);
+
+    /// Waits until all threads serve, or one cannot.
+    fn await_start(&mut self, starts: &mut Starts) -> Result<(), StartError> {
+        let failure = starts.words.iter().take(starts.expected).find_map(Result::err);
+        match failure {
+            None => Ok(()),
+            Some(failure) => {
+                self.stop_now();
+                Err(failure)
+            }
+        }
     }
-    if config.handle_signals {
-        let signals = SignalThread::start(&config.thread_name, handle);
-        running.signals = Some(signals.map_err(StartError::setup("cannot handle signals"))?);
-    }
-    Ok(running)
 }
 
 /// Makes what the reactors share and what each has for itself.
@@ -239,23 +303,29 @@ fn seats<M: Send + 'static>(
     config: &Config,
     plan: &Plan,
     bound: Vec<Bound>,
+    signals: bool,
 ) -> Result<(Vec<Seat<M>>, Handle<M>), StartError> {
     let settings = settings_of(config);
+    let addresses: Arc<[Address]> = bound.iter().map(|bound| bound.listening.address.clone()).collect();
     let published: Arc<[Published]> = (0..plan.reactors).map(|_| Published::default()).collect();
     let policies: Vec<Option<Policy>> = bound.iter().map(|bound| bound.policy).collect();
     let mut columns: Vec<_> = bound.into_iter().map(|bound| bound.listeners.into_iter()).collect();
     let mut drivers = Vec::new();
     let mut mailboxes = Vec::new();
-    for _ in 0..plan.reactors {
+    for index in 0..plan.reactors {
         let listeners = columns.iter_mut().map(|column| column.next().flatten()).collect();
         let made = MioDriver::new(listeners, config.read_buffer);
-        let (driver, waker) = made.map_err(StartError::setup("cannot make a poller"))?;
+        let (mut driver, waker) = made.map_err(StartError::setup("cannot make a poller"))?;
+        if index == 0 && signals {
+            driver.watch_signals(&SIGNALS).map_err(StartError::setup("cannot handle signals"))?;
+        }
         drivers.push(driver);
         mailboxes.push(Mailbox::new(config.mailbox, config.mailbox_bytes, Box::new(waker)));
     }
     let mailboxes: Arc<[Mailbox<Command<M>>]> = mailboxes.into();
     let control = Arc::new(Control::new(plan.reactors));
     let admission = Admission::new(config.max_connections, config.max_connections_per_source);
+    let handle = Handle::new(Arc::clone(&mailboxes), Arc::clone(&published), Arc::clone(&control));
     let seat = |(index, driver)| Seat {
         parts: Parts {
             index: index as u16,
@@ -270,57 +340,58 @@ fn seats<M: Send + 'static>(
         },
         driver,
         cpu: plan.cpus.as_ref().map(|cpus| cpus[index]),
+        start: Start { reactor: index, handle: handle.clone(), addresses: Arc::clone(&addresses) },
     };
     let seats = drivers.into_iter().enumerate().map(seat).collect();
-    Ok((seats, Handle::new(mailboxes, published, control)))
+    Ok((seats, handle))
 }
 
-/// The life of a reactor's thread.
-fn serve<H: Handler>(
-    seat: Seat<H::Message>,
-    start: &Start<H::Message>,
-    factory: &dyn Fn(&Start<H::Message>) -> H,
-    report_start: &mpsc::Sender<Started>,
-) -> Ended {
-    let Seat { parts, driver, cpu } = seat;
-    let mut ended = Ended::new(start.reactor);
-    let mailboxes = Arc::clone(&parts.mailboxes);
-    let control = Arc::clone(&parts.control);
-    let guard = CloseMailbox { mailboxes: &mailboxes, reactor: start.reactor };
-    let made = pin(cpu).and_then(|()| make(start, factory));
-    let handler = match made {
-        Ok(handler) => handler,
-        Err(error) => {
-            // Who waits has gone only if another reactor failed before.
-            let _ = report_start.send(Err(error));
-            return ended;
+/// A reactor on its thread, ready for its first turn.
+struct Seated<H: Handler> {
+    reactor: Reactor<MioDriver, Dispatch<H>>,
+    control: Arc<Control>,
+    guard: CloseMailbox<H::Message>,
+    ended: Ended,
+}
+
+impl<H: Handler> Seated<H> {
+    fn new(seat: Seat<H::Message>, factory: &dyn Fn(&Start<H::Message>) -> H) -> Result<Self, StartError> {
+        let Seat { parts, driver, cpu, start } = seat;
+        let guard = CloseMailbox { mailboxes: Arc::clone(&parts.mailboxes), reactor: start.reactor };
+        pin(cpu)?;
+        let handler = make(&start, factory)?;
+        let callbacks = Dispatch::new(handler, parts.index);
+        let control = Arc::clone(&parts.control);
+        let mut reactor = Reactor::new(parts, driver, callbacks);
+        if reactor.start() == Then::Panicked
+            && let Some(caught) = reactor.io.panics.pop()
+        {
+            return Err(panicked(start.reactor, &*caught.payload));
         }
-    };
-    let callbacks = Dispatch::new(handler, parts.index);
-    let mut reactor = Reactor::new(parts, driver, callbacks);
-    if reactor.start() == Then::Panicked {
-        let panicked = reactor.io.panics.pop().map(|caught| panicked(start.reactor, &*caught.payload));
-        let _ = report_start.send(panicked.map_or(Ok(()), Err));
-        return ended;
+        Ok(Self { reactor, control, guard, ended: Ended::new(start.reactor) })
     }
-    let _ = report_start.send(Ok(()));
-    if let Err(error) = reactor.run() {
-        tracing::error!(reactor = start.reactor, %error, "a reactor cannot go on");
-        ended.failure = Some(error);
-        control.stop(Stop::Drain);
+
+    /// Turns until the end.
+    fn serve(self) -> Ended {
+        let Self { mut reactor, control, guard, mut ended } = self;
+        if let Err(error) = reactor.run() {
+            tracing::error!(reactor = ended.reactor, %error, "a reactor cannot go on");
+            ended.failure = Some(error);
+            control.stop(Stop::Drain);
+        }
+        drop(guard);
+        ended.fill(reactor);
+        ended
     }
-    drop(guard);
-    ended.fill(reactor);
-    ended
 }
 
 /// Closes a reactor's mailbox however its thread ends, so that nobody waits for an answer from it.
-struct CloseMailbox<'a, M> {
-    mailboxes: &'a [Mailbox<Command<M>>],
+struct CloseMailbox<M> {
+    mailboxes: Arc<[Mailbox<Command<M>>]>,
     reactor: usize,
 }
 
-impl<M> Drop for CloseMailbox<'_, M> {
+impl<M> Drop for CloseMailbox<M> {
     fn drop(&mut self) {
         self.mailboxes[self.reactor].close();
     }

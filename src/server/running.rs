@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::report::{PanicReport, ReactorFailure, Report};
-use super::signals::SignalThread;
+use super::signals::SignalsWanted;
 use crate::handler::Handle;
 use crate::net::Address;
 use crate::process::FileLimit;
@@ -16,8 +16,10 @@ pub struct Running<M: Send + 'static> {
     pub(super) listening: Vec<Listening>,
     pub(super) files: FileLimit,
     pub(super) handle: Handle<M>,
-    pub(super) threads: Vec<JoinHandle<Ended>>,
-    pub(super) signals: Option<SignalThread>,
+    pub(super) thread_name: String,
+    /// Each with the index of its reactor.
+    pub(super) threads: Vec<(usize, JoinHandle<Ended>)>,
+    pub(super) signals: Option<SignalsWanted>,
     pub(super) started: Instant,
 }
 
@@ -83,16 +85,22 @@ impl<M: Send + 'static> Running<M> {
     /// Waits until the server has ended and tells what it did. It does not ask for an end: that is done by
     /// [`Running::shutdown`] before, [`Handle::shutdown`] from another thread or a callback, or a signal
     /// where [they are handled](crate::Server::handle_signals).
-    pub fn join(mut self) -> Report {
-        self.wait()
+    pub fn join(self) -> Report {
+        self.end(None)
     }
 
-    fn wait(&mut self) -> Report {
-        let threads = std::mem::take(&mut self.threads);
-        let reactors = threads.into_iter().enumerate();
-        let ended: Vec<Ended> = reactors.map(|(reactor, thread)| join_reactor(reactor, thread)).collect();
-        self.signals = None;
+    /// As [`Running::join`], where the `first` reactor had no thread of its own and has ended.
+    pub(super) fn end(mut self, first: Option<Ended>) -> Report {
+        let mut ended: Vec<Ended> = first.into_iter().collect();
+        ended.extend(self.wait());
         self.report(ended)
+    }
+
+    fn wait(&mut self) -> Vec<Ended> {
+        let threads = std::mem::take(&mut self.threads);
+        let ended = threads.into_iter().map(|(reactor, thread)| join_reactor(reactor, thread)).collect();
+        self.signals = None;
+        ended
     }
 
     fn report(&self, ended: Vec<Ended>) -> Report {

@@ -1,19 +1,14 @@
-//! SIGINT and SIGTERM, for servers that ask for it. A thread of its own waits for them: the reactors' turn
-//! stays free of it, and no part of the process is interrupted.
+//! SIGINT and SIGTERM, for servers that ask for it. The first reactor's driver is told of them as of any other
+//! event, so no thread is needed.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use signal_hook::iterator::Signals;
 
-use crate::handler::Handle;
-use crate::reactor::Stop;
-
-const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+pub(super) const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
 /// How many servers of this process listen to signals.
 ///
@@ -36,10 +31,10 @@ impl Listeners {
 
 /// One server's share in [`LISTENERS`].
 #[derive(Debug)]
-struct Listener;
+pub(super) struct SignalsWanted;
 
-impl Listener {
-    fn new() -> io::Result<Self> {
+impl SignalsWanted {
+    pub(super) fn new() -> io::Result<Self> {
         let mut listeners = Listeners::lock();
         if let Some(nobody_listens) = &listeners.nobody_listens {
             nobody_listens.store(false, Ordering::Relaxed);
@@ -55,48 +50,12 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for SignalsWanted {
     fn drop(&mut self) {
         let mut listeners = Listeners::lock();
         listeners.count -= 1;
         if let Some(nobody_listens) = &listeners.nobody_listens {
             nobody_listens.store(listeners.count == 0, Ordering::Relaxed);
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct SignalThread {
-    signals: signal_hook::iterator::Handle,
-    thread: Option<JoinHandle<()>>,
-    _listener: Listener,
-}
-
-impl SignalThread {
-    /// The first signal drains the server, the next one forces it.
-    pub(super) fn start<M: Send + 'static>(name: &str, server: Handle<M>) -> io::Result<Self> {
-        let listener = Listener::new()?;
-        let mut signals = Signals::new(SIGNALS)?;
-        let handle = signals.handle();
-        let wait = move || {
-            let mut how = Stop::Drain;
-            for signal in signals.forever() {
-                tracing::info!(signal, ?how, "stopping at a signal");
-                server.stop(how);
-                how = Stop::Force;
-            }
-        };
-        let thread = thread::Builder::new().name(format!("{name}-signal")).spawn(wait)?;
-        Ok(Self { signals: handle, thread: Some(thread), _listener: listener })
-    }
-}
-
-impl Drop for SignalThread {
-    fn drop(&mut self) {
-        self.signals.close();
-        if let Some(thread) = self.thread.take() {
-            // It cannot have panicked in a way that matters to anybody here.
-            let _ = thread.join();
         }
     }
 }
