@@ -73,6 +73,18 @@ measure() {
     done
 }
 
+# halve CPU, whole: a process that never sleeps takes half of a CPU from whoever else runs there.
+halve() {
+    taskset -c "$1" sh -c 'while :; do :; done' &
+    burner=$!
+    servers+=("$burner")
+}
+
+whole() {
+    kill "$burner"
+    wait "$burner" 2>/dev/null || true
+}
+
 # Quartiles of the numbers on standard input.
 quartiles() {
     sort -n | awk '{ v[NR] = $1 } END { printf "%s %s %s\n", v[int((NR + 3) / 4)], v[int((NR + 1) / 2)], v[int((3 * NR + 3) / 4)] }'
@@ -114,5 +126,10 @@ printf '|---|---|---|---|---|---|---|---|\n'
 compare 'example : redis-server' one redis 1
 compare 'example : redis-server, -P 16' one redis 1 -P 16
 compare 'redis-server : itself, -P 16' redis redis 1 -P 16
+# redis-benchmark has no more to give in the rows above; half a core is what it can saturate.
+halve 0
+compare 'example : redis-server, half a core, -P 16' one redis 1 -P 16
+compare 'redis-server : itself, half a core, -P 16' redis redis 1 -P 16
+whole
 # The client shares both cores with the servers here, and has as many threads: compare the CPU time too.
 compare 'two reactors : one, -P 16' two one 0,1 -P 16 --threads 2
