@@ -7,7 +7,7 @@ use crate::buffer::Shared;
 use crate::connection::{ConnId, Connection, Flag, Key, Peer, Receipt, Written};
 use crate::net::{Address, SocketOptions};
 use crate::reactor::{Backpressure, Payload};
-use crate::time::{TICK, ticks};
+use crate::time::TICK;
 
 /// How a connection came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,11 +120,7 @@ impl<'a> Conn<'a> {
     /// Another idle deadline than the server's for this connection, or none. It counts from the last byte
     /// that moved. Up to 24 days.
     pub fn set_idle_deadline(&mut self, deadline: Option<Duration>) {
-        let idle = deadline.map_or(0, ticks);
-        if let Some(connection) = self.core.io.connections.get_mut(self.key) {
-            connection.idle = idle;
-        }
-        self.core.io.arm(self.key);
+        self.core.io.set_idle_deadline(self.key, deadline);
     }
 
     /// Who is at the other end.

@@ -148,6 +148,17 @@ impl Core<'_> {
         self.io.cancel_timer(timer)
     }
 
+    /// Another idle deadline than the server's for a connection, or none, as
+    /// [`Conn::set_idle_deadline`](super::Conn::set_idle_deadline) sets it. Whether it lived.
+    pub fn set_idle_deadline(&mut self, id: ConnId, deadline: Option<Duration>) -> bool {
+        self.with(id, |io, _, key| io.set_idle_deadline(key, deadline))
+    }
+
+    /// The same view for a shorter time: what a layer keeps in a view of its own, which it lends on.
+    pub fn reborrow(&mut self) -> Core<'_> {
+        Core { io: self.io, port: self.port }
+    }
+
     pub(super) fn put(&mut self, id: ConnId, payload: Payload<'_>, receipt: Option<Receipt>) -> Written {
         match self.io.find(id) {
             Some(key) => self.io.write(self.port, key, payload, receipt),

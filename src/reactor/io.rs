@@ -2,13 +2,13 @@
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 use super::dialing::{ConnectError, PendingDial};
 use super::settings::Settings;
 use crate::connection::{CloseReason, ConnId, Connection, Flag, Key, Phase, Pools, Slots};
-use crate::time::{Nanos, TICK, TimerId, Timers, Wheel, nanos};
+use crate::time::{Nanos, TICK, TimerId, Timers, Wheel, nanos, ticks};
 
 /// Panics whose payload is kept for the report; further ones are only counted.
 const PAYLOADS_KEPT: usize = 16;
@@ -109,7 +109,7 @@ impl Io {
         self.tick = (now / TICK) as u32;
     }
 
-    pub(crate) fn set_timer(&mut self, after: std::time::Duration, key: u64) -> TimerId {
+    pub(crate) fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
         self.timers.set(self.now.saturating_add(nanos(after)), key)
     }
 
@@ -179,6 +179,14 @@ impl Io {
             connection.set_reason(reason);
         }
         self.condemn(key, reason);
+    }
+
+    /// Another idle deadline than the server's for this connection, or none.
+    pub(crate) fn set_idle_deadline(&mut self, key: Key, deadline: Option<Duration>) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.idle = deadline.map_or(0, ticks);
+        }
+        self.arm(key);
     }
 
     /// Moves the connection's entry in the wheel where a deadline may have come nearer.
