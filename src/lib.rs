@@ -38,6 +38,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `codec` (on by default) | module `codec`: framing by length, delimiter, line, size, or a rule of your own |
+//! | `http1` | module `http1`: HTTP/1.1 servers |
 //! | `sim` | module `sim`: a seeded, deterministic imitation of the kernel to test handlers with |
 //! | `bytes` | [`Input`] is a `bytes::Buf` |
 //!
@@ -50,6 +51,8 @@ mod connection;
 mod driver;
 pub mod guide;
 mod handler;
+#[cfg(feature = "http1")]
+pub mod http1;
 mod net;
 mod process;
 mod reactor;

@@ -6,6 +6,8 @@ mod allocations;
 mod child;
 mod client;
 mod example;
+#[cfg(feature = "http1")]
+pub(crate) mod http;
 mod logs;
 mod process;
 mod random;

@@ -1,0 +1,276 @@
+//! One connection: where its input is, and the exchanges that are not over, in the order of their requests. Knows no
+//! socket and no clock.
+
+use std::collections::VecDeque;
+
+use super::body::Body;
+use super::config::{Limits, Timeouts};
+use super::head::Head;
+use super::request::{Method, Version};
+use super::{Problem, Responder};
+use crate::ConnId;
+
+/// Bits of a connection and of an entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Flags(u16);
+
+impl Flags {
+    #[inline]
+    pub(super) const fn has(self, any: u16) -> bool {
+        self.0 & any != 0
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, flags: u16) {
+        self.0 |= flags;
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self, flags: u16) {
+        self.0 &= !flags;
+    }
+
+    pub(super) fn assign(&mut self, flags: u16, value: bool) {
+        if value { self.set(flags) } else { self.clear(flags) }
+    }
+
+    /// Those of `mask` that are set.
+    pub(super) const fn only(self, mask: u16) -> u16 {
+        self.0 & mask
+    }
+
+    /// Clears a flag and says whether it was set.
+    pub(super) fn take(&mut self, flag: u16) -> bool {
+        let was = self.has(flag);
+        self.clear(flag);
+        was
+    }
+}
+
+/// What is known of a connection.
+pub(super) mod conn {
+    /// No request is taken behind those there are; when they are answered, it closes.
+    pub(in crate::http1) const LAST: u16 = 1;
+    /// It closes now, whatever is unanswered.
+    pub(in crate::http1) const CLOSING: u16 = 1 << 1;
+    /// The reactor was asked to close it.
+    pub(in crate::http1) const CLOSED: u16 = 1 << 2;
+    /// Reading is paused, by the layer.
+    pub(in crate::http1) const PAUSED: u16 = 1 << 3;
+    /// Output is above the high watermark.
+    pub(in crate::http1) const HIGH: u16 = 1 << 4;
+    /// The peer has ended its side.
+    pub(in crate::http1) const ENDED: u16 = 1 << 5;
+    /// In the list of those to be tended.
+    pub(in crate::http1) const LISTED: u16 = 1 << 6;
+    /// In the heap of those with a deadline.
+    pub(in crate::http1) const WATCHED: u16 = 1 << 7;
+    /// What is left of the body is dropped: its exchange is over.
+    pub(in crate::http1) const DISCARD: u16 = 1 << 8;
+    /// It speaks another protocol.
+    pub(in crate::http1) const TUNNEL: u16 = 1 << 9;
+    /// A part of a head has come.
+    pub(in crate::http1) const HEAD: u16 = 1 << 10;
+    /// The first exchange may go on writing.
+    pub(in crate::http1) const WAKE: u16 = 1 << 11;
+    /// The idle deadline is off: the service is at work.
+    pub(in crate::http1) const BUSY: u16 = 1 << 12;
+    /// The idle deadline is that of a write stall.
+    pub(in crate::http1) const STALL: u16 = 1 << 13;
+    /// The server shuts down, and it was asked whether it may go.
+    pub(in crate::http1) const ASKED: u16 = 1 << 14;
+}
+
+/// What is known of an exchange.
+pub(super) mod part {
+    /// The request was HEAD.
+    pub(in crate::http1) const HEAD: u16 = 1;
+    /// The request was of version 1.0.
+    pub(in crate::http1) const HTTP10: u16 = 1 << 1;
+    /// The connection closes behind the reply.
+    pub(in crate::http1) const CLOSE: u16 = 1 << 2;
+    /// The head of the reply is written.
+    pub(in crate::http1) const BEGUN: u16 = 1 << 3;
+    /// The reply is whole.
+    pub(in crate::http1) const DONE: u16 = 1 << 4;
+    /// The reply's body is sent in chunks.
+    pub(in crate::http1) const CHUNKED: u16 = 1 << 5;
+    /// The reply has no body, whatever is written.
+    pub(in crate::http1) const BODILESS: u16 = 1 << 6;
+    /// The request's body is still coming.
+    pub(in crate::http1) const BODY: u16 = 1 << 7;
+    /// The service wants no body for now.
+    pub(in crate::http1) const PAUSED: u16 = 1 << 8;
+    /// The client waits for `100 Continue`.
+    pub(in crate::http1) const EXPECTS: u16 = 1 << 9;
+    /// The service was told to wait with its writing.
+    pub(in crate::http1) const BLOCKED: u16 = 1 << 10;
+    /// Behind the reply's head another protocol is spoken.
+    pub(in crate::http1) const UPGRADE: u16 = 1 << 11;
+    /// The layer's own: no request of it was shown to the service.
+    pub(in crate::http1) const INTERNAL: u16 = 1 << 12;
+    /// The keep-alive of a 1.0 client is confirmed.
+    pub(in crate::http1) const KEEP: u16 = 1 << 13;
+}
+
+/// What is kept of a request that is told of when it is over.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) method: String,
+    pub(super) target: String,
+}
+
+/// One exchange.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) state: T,
+    /// Of its reply, what is written and must wait for the replies before it.
+    pub(super) held: Vec<u8>,
+    pub(super) sample: Option<Box<Sample>>,
+    /// When its head was whole.
+    pub(super) started: u64,
+    /// Bytes of the reply's body so far.
+    pub(super) sent: u64,
+    /// Bytes that the reply's body still has to have.
+    pub(super) left: u64,
+    pub(super) status: u16,
+    pub(super) flags: Flags,
+}
+
+impl<T: Default> Entry<T> {
+    #[inline]
+    pub(super) fn new(flags: u16, started: u64) -> Self {
+        Self {
+            state: T::default(),
+            held: Vec::new(),
+            sample: None,
+            started,
+            sent: 0,
+            left: 0,
+            status: 0,
+            flags: Flags(flags),
+        }
+    }
+
+    #[inline]
+    pub(super) fn of(head: &Head<'_>, started: u64) -> Self {
+        let mut flags = 0;
+        let mut add = |flag, is_so: bool| flags |= if is_so { flag } else { 0 };
+        add(part::HEAD, head.method == Method::Head);
+        add(part::HTTP10, head.version == Version::Http10);
+        add(part::KEEP, head.version == Version::Http10 && head.keep_alive);
+        add(part::CLOSE, !head.keep_alive);
+        add(part::BODY, head.framing.length() != Some(0));
+        add(part::EXPECTS, head.expects && head.framing.length() != Some(0));
+        Self::new(flags, started)
+    }
+}
+
+/// What the input of a connection is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// A head, of which so many bytes were looked at in vain.
+    Head {
+        seen: u32,
+    },
+    Body(Body),
+}
+
+#[derive(Debug)]
+pub(super) struct Connection<T> {
+    /// The exchanges that are not over. Without a buffer of its own while there is none.
+    pub(super) queue: VecDeque<Entry<T>>,
+    pub(super) reading: Reading,
+    pub(super) id: ConnId,
+    /// The number of the next request.
+    pub(super) next: u32,
+    /// When the present head or body began, or began to be read again.
+    pub(super) since: u64,
+    /// Bytes of the present body since then, or dropped of it.
+    pub(super) received: u64,
+    pub(super) flags: Flags,
+}
+
+impl<T> Connection<T> {
+    pub(super) fn new(id: ConnId) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            reading: Reading::Head { seen: 0 },
+            id,
+            next: 0,
+            since: 0,
+            received: 0,
+            flags: Flags::default(),
+        }
+    }
+
+    /// Where in the queue the exchange of this number is.
+    #[inline]
+    pub(super) fn position(&self, number: u32) -> Option<usize> {
+        let behind = self.next.wrapping_sub(number) as usize;
+        (1..=self.queue.len()).contains(&behind).then(|| self.queue.len() - behind)
+    }
+
+    pub(super) fn entry(&mut self, number: u32) -> Option<&mut Entry<T>> {
+        let position = self.position(number)?;
+        self.queue.get_mut(position)
+    }
+
+    pub(super) fn responder(&self, index: usize, position: usize) -> Responder {
+        let behind = (self.queue.len() - position) as u32;
+        Responder { id: self.id, index: index as u32, number: self.next.wrapping_sub(behind) }
+    }
+
+    /// Whether what has come may be looked at.
+    pub(super) fn wants_input(&self, limits: &Limits) -> bool {
+        if self.flags.has(conn::CLOSING | conn::CLOSED | conn::HIGH) {
+            return false;
+        }
+        match self.reading {
+            _ if self.flags.has(conn::TUNNEL | conn::DISCARD) => true,
+            Reading::Body(_) => self.queue.back().is_none_or(|entry| !entry.flags.has(part::PAUSED)),
+            Reading::Head { .. } => !self.flags.has(conn::LAST) && self.has_room(limits),
+        }
+    }
+
+    /// Whether another request may join those that wait.
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.queue.is_empty()
+            || self.queue.len() < limits.pipeline
+                && self.queue.iter().map(|entry| entry.held.len()).sum::<usize>() <= limits.held
+    }
+
+    /// Whether it is over when nothing more comes of the service.
+    pub(super) fn is_over(&self) -> bool {
+        self.flags.has(conn::CLOSING) || self.flags.has(conn::LAST) && self.queue.is_empty()
+    }
+
+    /// When the peer has been too slow, if it goes on like this, and what with. Not while the wait is ours.
+    pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<(u64, Problem)> {
+        if self.flags.has(conn::CLOSING | conn::CLOSED | conn::PAUSED | conn::HIGH | conn::TUNNEL) {
+            return None;
+        }
+        match self.reading {
+            Reading::Head { .. } if self.flags.has(conn::HEAD) => {
+                Some((self.since.saturating_add(timeouts.head.as_nanos() as u64), Problem::HeadTimeout))
+            }
+            Reading::Head { .. } => None,
+            Reading::Body(_) => {
+                let rate = u64::from(timeouts.body.bytes_per_second).max(1);
+                let paid_for = self.received.saturating_mul(1_000_000_000) / rate;
+                let allowed = paid_for.max(timeouts.body.grace.as_nanos() as u64);
+                Some((self.since.saturating_add(allowed), Problem::BodyRate))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_connection_is_small() {
+        assert!(size_of::<Connection<()>>() <= 128, "{} bytes", size_of::<Connection<()>>());
+    }
+}

@@ -1,0 +1,632 @@
+//! The layer as a handler of a reactor: what comes in goes to the connection it is of, and what comes of it to the
+//! service.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use super::body::{Body, Piece};
+use super::config::{Config, MOST_HEADERS};
+use super::connection::{Connection, Entry, Reading, Sample, conn, part};
+use super::counters::Counters;
+use super::exchange::Exchange;
+use super::head::{self, Head};
+use super::layer::Layer;
+use super::reply::CONTINUE;
+use super::{Context, Headers, Problem, Request, Service, Upgraded, refusal, trailers};
+use crate::{
+    Backpressure, CloseReason, Conn, ConnId, Core, Flow, Handler, Input, Open, Origin, Sessions, TimerId,
+};
+
+/// Connections whose deadline has passed that are served in one turn.
+const MOST_DUE: usize = 256;
+
+/// Bytes of a head without the end of a line after which it is looked at again all the same.
+const LOOK_AGAIN: usize = 1024;
+
+/// HTTP/1.1 on one reactor: the [`Handler`] that [`Protocol::handler`](super::Protocol::handler) makes of a service.
+pub struct Http<S: Service> {
+    service: S,
+    layer: Layer<S::State>,
+}
+
+/// A connection of [`Http`], as its reactor knows it.
+#[derive(Debug)]
+pub struct Session {
+    index: u32,
+}
+
+/// Why no more of the input was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// More is needed.
+    Hungry,
+    /// What is there must wait.
+    Full,
+}
+
+impl<S: Service> Http<S> {
+    pub(super) fn new(config: Arc<Config>, counters: Arc<Counters>, service: S) -> Self {
+        Self { service, layer: Layer::new(config, counters) }
+    }
+
+    /// The service.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// The service, to change it.
+    pub fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// Takes requests from the input until it is used up or must wait.
+    #[inline]
+    fn receive(&mut self, core: &mut Core<'_>, index: usize, input: &mut Input<'_>) -> Stop {
+        loop {
+            let Layer { connections, config, .. } = &mut self.layer;
+            let connection = &mut connections[index];
+            if !connection.wants_input(&config.limits) {
+                return Stop::Full;
+            }
+            let stop = match connection.reading {
+                Reading::Head { seen } => self.take_head(core, index, input, seen as usize),
+                Reading::Body(body) => self.take_body(core, index, input, body),
+            };
+            if let Some(stop) = stop {
+                return stop;
+            }
+        }
+    }
+
+    #[inline]
+    fn take_head(
+        &mut self,
+        core: &mut Core<'_>,
+        index: usize,
+        input: &mut Input<'_>,
+        seen: usize,
+    ) -> Option<Stop> {
+        let bytes = input.peek();
+        let news = bytes.get(seen..).unwrap_or_default();
+        // A head that comes byte by byte is looked at once for each of its lines.
+        if news.is_empty() || seen > 0 && news.len() < LOOK_AGAIN && memchr::memchr(b'\n', news).is_none() {
+            return Some(Stop::Hungry);
+        }
+        let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        match head::parse(bytes, &mut room, &self.layer.config.limits) {
+            Ok(Some(head)) => {
+                input.consume(head.length);
+                self.request(core, index, &head, input.is_empty());
+                None
+            }
+            Ok(None) => {
+                let connection = &mut self.layer.connections[index];
+                if !connection.flags.has(conn::HEAD) {
+                    connection.flags.set(conn::HEAD);
+                    connection.since = self.layer.now;
+                }
+                connection.reading = Reading::Head { seen: bytes.len() as u32 };
+                Some(Stop::Hungry)
+            }
+            Err(problem) => {
+                self.refuse(core, index, problem);
+                Some(Stop::Full)
+            }
+        }
+    }
+
+    /// A request, whose head is whole. `is_last`: nothing has come behind it.
+    #[inline]
+    fn request(&mut self, core: &mut Core<'_>, index: usize, head: &Head<'_>, is_last: bool) {
+        let layer = &mut self.layer;
+        layer.counters.request();
+        let mut entry = Entry::of(head, layer.now);
+        let connection = &mut layer.connections[index];
+        connection.flags.clear(conn::HEAD);
+        let is_drained = layer.draining && (is_last || connection.flags.has(conn::ASKED));
+        if is_drained || connection.next.saturating_add(1) >= layer.config.limits.requests {
+            entry.flags.set(part::CLOSE);
+        }
+        if entry.flags.has(part::CLOSE) {
+            connection.flags.set(conn::LAST);
+        }
+        connection.reading = Reading::Head { seen: 0 };
+        if entry.flags.has(part::BODY) {
+            connection.reading = Reading::Body(Body::new(head.framing));
+            (connection.since, connection.received) = (layer.now, 0);
+        }
+        if layer.until_sample > 0 {
+            layer.until_sample -= 1;
+            if layer.until_sample == 0 {
+                layer.until_sample = layer.config.log_every;
+                let (method, target) = (head.method_name.to_owned(), head.target.to_owned());
+                entry.sample = Some(Box::new(Sample { method, target }));
+            }
+        }
+        let number = layer.push(index, entry);
+        let mut exchange = Exchange::new(core.reborrow(), layer, index, number);
+        self.service.on_request(&Request::new(head), &mut exchange);
+    }
+
+    fn take_body(
+        &mut self,
+        core: &mut Core<'_>,
+        index: usize,
+        input: &mut Input<'_>,
+        mut body: Body,
+    ) -> Option<Stop> {
+        self.invite(core, index);
+        let layer = &mut self.layer;
+        if body.is_at_trailers() {
+            return self.take_trailers(core, index, input);
+        }
+        let (framing, piece) = match body.next(input.peek(), &layer.config.limits) {
+            Ok(next) => next,
+            Err(problem) => {
+                self.refuse(core, index, problem);
+                return Some(Stop::Full);
+            }
+        };
+        input.consume(framing);
+        let connection = &mut layer.connections[index];
+        connection.reading = Reading::Body(body);
+        match piece {
+            Piece::More => Some(Stop::Hungry),
+            Piece::Data(count) => {
+                connection.received += count as u64;
+                layer.counters.body_in(count);
+                self.data(core, index, input.take(count));
+                None
+            }
+            Piece::End if body.is_at_trailers() => None,
+            Piece::End => {
+                self.body_end(core, index, &Headers::default());
+                None
+            }
+        }
+    }
+
+    fn take_trailers(&mut self, core: &mut Core<'_>, index: usize, input: &mut Input<'_>) -> Option<Stop> {
+        let mut room = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        match trailers::parse(input.peek(), &mut room, &self.layer.config.limits) {
+            Ok(Some((length, fields))) => {
+                input.consume(length);
+                self.body_end(core, index, &Headers::new(fields));
+                None
+            }
+            Ok(None) => Some(Stop::Hungry),
+            Err(problem) => {
+                self.refuse(core, index, problem);
+                Some(Stop::Full)
+            }
+        }
+    }
+
+    /// A part of a body: for the service, if it has not answered before.
+    fn data(&mut self, core: &mut Core<'_>, index: usize, data: &[u8]) {
+        let layer = &mut self.layer;
+        let connection = &mut layer.connections[index];
+        let number = connection.next.wrapping_sub(1);
+        let is_over = connection.flags.has(conn::DISCARD);
+        match connection.queue.back_mut() {
+            Some(entry) if !is_over && !entry.flags.has(part::DONE) => {
+                let mut exchange = Exchange::new(core.reborrow(), layer, index, number);
+                self.service.on_body(&mut exchange, data);
+            }
+            _ if connection.received <= layer.config.limits.discard => {}
+            Some(entry) if !is_over => entry.flags.set(part::CLOSE | part::PAUSED),
+            _ => connection.flags.set(conn::CLOSING),
+        }
+    }
+
+    fn body_end(&mut self, core: &mut Core<'_>, index: usize, trailers: &Headers<'_>) {
+        let layer = &mut self.layer;
+        let connection = &mut layer.connections[index];
+        connection.reading = Reading::Head { seen: 0 };
+        let number = connection.next.wrapping_sub(1);
+        if connection.flags.take(conn::DISCARD) {
+            return;
+        }
+        let Some(entry) = connection.queue.back_mut() else { return };
+        entry.flags.clear(part::BODY | part::EXPECTS);
+        if !entry.flags.has(part::DONE) {
+            let mut exchange = Exchange::new(core.reborrow(), layer, index, number);
+            self.service.on_body_end(&mut exchange, trailers);
+        }
+    }
+
+    /// Asks a client for the body that it waits with, if the service wants it.
+    #[inline]
+    fn invite(&mut self, core: &mut Core<'_>, index: usize) {
+        let connection = &mut self.layer.connections[index];
+        let is_first = connection.queue.len() == 1;
+        let Some(entry) = connection.queue.back_mut() else { return };
+        if !entry.flags.has(part::EXPECTS) || entry.flags.has(part::DONE | part::PAUSED | part::BEGUN) {
+            return;
+        }
+        entry.flags.clear(part::EXPECTS);
+        if is_first {
+            self.layer.select(core, index);
+            self.layer.out.extend_from_slice(CONTINUE);
+        } else {
+            entry.held.extend_from_slice(CONTINUE);
+        }
+    }
+
+    /// Answers what cannot be served, behind the replies that are owed, and closes.
+    #[cold]
+    fn refuse(&mut self, core: &mut Core<'_>, index: usize, problem: Problem) {
+        self.layer.counters.problem(problem);
+        if let Some((responder, state)) = refusal::refuse(&mut self.layer, core, index, problem) {
+            self.layer.counters.aborted();
+            let mut context = Context::new(core.reborrow(), &mut self.layer);
+            self.service.on_abort(responder, state, &mut context);
+        }
+    }
+
+    /// The peer has sent all that it will, and what is left of it is no request.
+    #[cold]
+    fn ended(&mut self, core: &mut Core<'_>, index: usize, input: &Input<'_>) {
+        let connection = &mut self.layer.connections[index];
+        if connection.flags.has(conn::LAST | conn::CLOSING | conn::CLOSED)
+            && !matches!(connection.reading, Reading::Body(_))
+        {
+            return;
+        }
+        let problem = match (connection.reading, input.peek()) {
+            (Reading::Head { .. }, [] | b"\r" | b"\r\n") => return connection.flags.set(conn::LAST),
+            (Reading::Head { .. }, rest) => {
+                let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+                head::parse(rest, &mut room, &self.layer.config.limits).err().unwrap_or(Problem::Truncated)
+            }
+            (Reading::Body(_), _) => Problem::Truncated,
+        };
+        self.refuse(core, index, problem);
+    }
+
+    /// What is to be done with a connection to which something has happened.
+    #[inline]
+    fn tend(&mut self, core: &mut Core<'_>, index: usize) {
+        loop {
+            let Some(connection) = self.layer.connections.get_mut(index) else { return };
+            if connection.flags.has(conn::CLOSED) {
+                return;
+            }
+            if connection.is_over() {
+                return self.shut(core, index);
+            }
+            if !self.go_on(core, index) {
+                break;
+            }
+        }
+        self.invite(core, index);
+        self.steer(core, index);
+    }
+
+    /// Lets the first exchange go on, if it waited for that; whether it did.
+    #[inline]
+    fn go_on(&mut self, core: &mut Core<'_>, index: usize) -> bool {
+        let layer = &mut self.layer;
+        let connection = &mut layer.connections[index];
+        let is_high = connection.flags.has(conn::HIGH);
+        let is_tunnel = connection.flags.has(conn::TUNNEL);
+        let responder = match connection.queue.is_empty() {
+            true => return false,
+            false => connection.responder(index, 0),
+        };
+        let entry = &mut connection.queue[0];
+        if entry.flags.has(part::UPGRADE) && entry.flags.has(part::BEGUN) && !is_tunnel {
+            connection.flags.set(conn::TUNNEL);
+            layer.counters.upgrade();
+            layer.select(core, index);
+            layer.flush(core);
+            self.service.on_upgraded(&mut Upgraded::new(core.reborrow(), layer, index));
+            return true;
+        }
+        if is_tunnel || is_high || !connection.flags.take(conn::WAKE) || !entry.flags.take(part::BLOCKED) {
+            return false;
+        }
+        let mut exchange = Exchange::new(core.reborrow(), layer, index, responder.number);
+        self.service.on_drained(&mut exchange);
+        true
+    }
+
+    /// Reading and deadlines as the state of the connection wants them.
+    #[inline]
+    fn steer(&mut self, core: &mut Core<'_>, index: usize) {
+        let layer = &mut self.layer;
+        let connection = &mut layer.connections[index];
+        let timeouts = &layer.config.timeouts;
+        // Above the high watermark the reactor does not read anyway.
+        let wants = connection.flags.has(conn::HIGH) || connection.wants_input(&layer.config.limits);
+        if wants == connection.flags.has(conn::PAUSED) {
+            connection.flags.assign(conn::PAUSED, !wants);
+            if wants {
+                (connection.since, connection.received) = (layer.now, 0);
+                core.resume(connection.id);
+            } else {
+                core.pause(connection.id);
+            }
+        }
+        let (mode, idle) = match () {
+            () if connection.flags.has(conn::TUNNEL) => (conn::BUSY, None),
+            () if connection.flags.has(conn::HIGH) => (conn::STALL, Some(timeouts.write_stall)),
+            () if connection.queue.is_empty() => (0, Some(timeouts.keep_alive)),
+            () => (conn::BUSY, None),
+        };
+        if connection.flags.only(conn::BUSY | conn::STALL) != mode {
+            connection.flags.clear(conn::BUSY | conn::STALL);
+            connection.flags.set(mode);
+            core.set_idle_deadline(connection.id, idle);
+        }
+        if !connection.flags.has(conn::WATCHED)
+            && let Some((at, _)) = connection.deadline(timeouts)
+        {
+            connection.flags.set(conn::WATCHED);
+            layer.watch.add(at, index, connection.id);
+        }
+        layer.take_spare(index);
+    }
+
+    /// Closes a connection in good order; what is unanswered on it never will be.
+    #[cold]
+    fn shut(&mut self, core: &mut Core<'_>, index: usize) {
+        let layer = &mut self.layer;
+        layer.select(core, index);
+        layer.flush(core);
+        let connection = &mut layer.connections[index];
+        connection.flags.set(conn::CLOSED);
+        core.close(connection.id);
+        if !connection.flags.has(conn::TUNNEL) {
+            self.abort_all(core, index);
+        }
+    }
+
+    /// Tells the service of every exchange that ends unanswered.
+    #[cold]
+    fn abort_all(&mut self, core: &mut Core<'_>, index: usize) {
+        loop {
+            let layer = &mut self.layer;
+            let Some(connection) = layer.connections.get_mut(index) else { return };
+            if connection.queue.is_empty() {
+                return layer.take_spare(index);
+            }
+            let responder = connection.responder(index, 0);
+            let Some(entry) = connection.queue.pop_front() else { return };
+            if entry.flags.has(part::INTERNAL | part::DONE) {
+                continue;
+            }
+            layer.counters.aborted();
+            let mut context = Context::new(core.reborrow(), layer);
+            self.service.on_abort(responder, entry.state, &mut context);
+        }
+    }
+
+    /// The end of every callback: other connections that something happened to, the access log, the output.
+    #[inline]
+    fn settle(&mut self, core: &mut Core<'_>) {
+        while let Some(index) = self.layer.listed.pop_front() {
+            if let Some(connection) = self.layer.connections.get_mut(index) {
+                connection.flags.clear(conn::LISTED);
+                self.tend(core, index);
+            }
+        }
+        if !self.layer.finished.is_empty() {
+            for finished in std::mem::take(&mut self.layer.finished) {
+                self.service.on_access(&finished.access());
+            }
+        }
+        self.layer.flush(core);
+        self.layer.watch.arm(core, self.layer.now);
+    }
+
+    /// Input of a connection, or its end.
+    #[inline]
+    fn input(&mut self, core: &mut Core<'_>, index: usize, input: &mut Input<'_>) -> Flow {
+        self.layer.begin(core);
+        loop {
+            let flags = self.layer.connections[index].flags;
+            if flags.has(conn::TUNNEL) {
+                return self.tunnel(core, index, input);
+            }
+            let stop = self.receive(core, index, input);
+            if flags.has(conn::ENDED) && (stop == Stop::Hungry || input.is_empty()) {
+                self.ended(core, index, input);
+            }
+            self.settle(core);
+            self.tend(core, index);
+            // Something may have made room for what had to wait.
+            let goes_on = stop == Stop::Full && !input.is_empty() && self.wants_input(index);
+            if !goes_on {
+                break;
+            }
+        }
+        self.settle(core);
+        Flow::Continue
+    }
+
+    fn wants_input(&self, index: usize) -> bool {
+        let Layer { connections, config, .. } = &self.layer;
+        connections.get(index).is_some_and(|connection| connection.wants_input(&config.limits))
+    }
+
+    /// Input of an upgraded connection.
+    #[cold]
+    fn tunnel(&mut self, core: &mut Core<'_>, index: usize, input: &mut Input<'_>) -> Flow {
+        let is_end = self.layer.connections[index].flags.has(conn::ENDED);
+        let mut flow = Flow::Continue;
+        if !input.is_empty() {
+            let mut upgraded = Upgraded::new(core.reborrow(), &mut self.layer, index);
+            flow = self.service.on_upgraded_data(&mut upgraded, input);
+        }
+        if is_end && flow == Flow::Continue {
+            let mut upgraded = Upgraded::new(core.reborrow(), &mut self.layer, index);
+            flow = self.service.on_upgraded_eof(&mut upgraded, input);
+        }
+        self.settle(core);
+        flow
+    }
+
+    /// Calls the service about the reactor as a whole.
+    #[inline]
+    fn call(&mut self, core: &mut Core<'_>, call: impl FnOnce(&mut S, &mut Context<'_, S::State>)) {
+        self.layer.begin(core);
+        call(&mut self.service, &mut Context::new(core.reborrow(), &mut self.layer));
+        self.settle(core);
+    }
+
+    /// Ends what has been too slow.
+    fn expire(&mut self, core: &mut Core<'_>) {
+        self.layer.begin(core);
+        for _ in 0..MOST_DUE {
+            let layer = &mut self.layer;
+            let Some(due) = layer.watch.pop(layer.now) else { break };
+            let Some(connection) = layer.connections.get_mut(due.index) else { continue };
+            if connection.id != due.id {
+                continue;
+            }
+            connection.flags.clear(conn::WATCHED);
+            match connection.deadline(&layer.config.timeouts) {
+                Some((at, problem)) if at <= layer.now => {
+                    self.refuse(core, due.index, problem);
+                    self.tend(core, due.index);
+                }
+                Some((at, _)) => {
+                    connection.flags.set(conn::WATCHED);
+                    layer.watch.add(at, due.index, due.id);
+                }
+                None => {}
+            }
+        }
+        self.settle(core);
+    }
+
+    /// May this connection go, now that the server shuts down?
+    fn drain(&mut self, core: &mut Core<'_>, index: usize) -> Flow {
+        let layer = &mut self.layer;
+        let connection = &mut layer.connections[index];
+        if connection.flags.has(conn::TUNNEL) {
+            return self.service.on_upgraded_drain(&mut Upgraded::new(core.reborrow(), layer, index));
+        }
+        connection.flags.set(conn::ASKED);
+        match connection.queue.back_mut() {
+            Some(last) => {
+                last.flags.set(part::CLOSE);
+                connection.flags.set(conn::LAST);
+                Flow::Continue
+            }
+            None if connection.flags.has(conn::HEAD) && !connection.flags.has(conn::DISCARD) => {
+                Flow::Continue
+            }
+            None => {
+                connection.flags.set(conn::CLOSED);
+                Flow::Close
+            }
+        }
+    }
+}
+
+impl<S: Service> Handler for Http<S> {
+    type Session = Session;
+    type Message = S::Message;
+
+    fn on_open(&mut self, conn: &mut Conn<'_>) -> Open<Session> {
+        if conn.origin() == Origin::Dialed {
+            return Open::Refuse;
+        }
+        conn.set_backpressure(Backpressure::Automatic);
+        conn.set_idle_deadline(Some(self.layer.config.timeouts.keep_alive));
+        let index = self.layer.connections.insert(Connection::new(conn.id()));
+        Open::Accept(Session { index: index as u32 })
+    }
+
+    #[inline]
+    fn on_data(&mut self, conn: &mut Conn<'_>, session: &mut Session, input: &mut Input<'_>) -> Flow {
+        self.input(conn.core(), session.index as usize, input)
+    }
+
+    fn on_drained(&mut self, conn: &mut Conn<'_>, session: &mut Session) -> Flow {
+        let core = conn.core();
+        let index = session.index as usize;
+        self.layer.begin(core);
+        let connection = &mut self.layer.connections[index];
+        connection.flags.clear(conn::HIGH);
+        let mut flow = Flow::Continue;
+        if connection.flags.has(conn::TUNNEL) {
+            let mut upgraded = Upgraded::new(core.reborrow(), &mut self.layer, index);
+            flow = self.service.on_upgraded_drained(&mut upgraded);
+        } else {
+            connection.flags.set(conn::WAKE);
+            self.tend(core, index);
+        }
+        self.settle(core);
+        flow
+    }
+
+    fn on_eof(&mut self, conn: &mut Conn<'_>, session: &mut Session, input: &mut Input<'_>) -> Flow {
+        let index = session.index as usize;
+        self.layer.connections[index].flags.set(conn::ENDED);
+        self.input(conn.core(), index, input)
+    }
+
+    fn on_close(&mut self, _: ConnId, session: Session, reason: CloseReason, core: &mut Core<'_>) {
+        let index = session.index as usize;
+        self.layer.begin(core);
+        let connection = &mut self.layer.connections[index];
+        connection.flags.set(conn::CLOSED);
+        if connection.flags.has(conn::TUNNEL) {
+            let responder = connection.responder(index, 0);
+            if let Some(entry) = connection.queue.pop_front() {
+                let mut context = Context::new(core.reborrow(), &mut self.layer);
+                self.service.on_upgraded_close(responder, entry.state, reason, &mut context);
+            }
+        }
+        self.abort_all(core, index);
+        self.layer.connections.remove(index);
+        self.settle(core);
+    }
+
+    fn on_message(&mut self, message: S::Message, _: &mut Sessions<Session>, core: &mut Core<'_>) {
+        self.call(core, |service, context| service.on_message(message, context));
+    }
+
+    fn on_timer(&mut self, timer: TimerId, key: u64, _: &mut Sessions<Session>, core: &mut Core<'_>) {
+        if self.layer.watch.is_mine(timer) {
+            return self.expire(core);
+        }
+        self.call(core, |service, context| service.on_timer(timer, key, context));
+    }
+
+    fn on_tick(&mut self, _: &mut Sessions<Session>, core: &mut Core<'_>) {
+        self.call(core, |service, context| service.on_tick(context));
+    }
+
+    fn on_start(&mut self, core: &mut Core<'_>) {
+        self.layer.start(core);
+        self.call(core, |service, context| service.on_start(context));
+    }
+
+    fn on_shutdown(&mut self, _: &mut Sessions<Session>, core: &mut Core<'_>) {
+        self.layer.draining = true;
+        self.call(core, |service, context| service.on_shutdown(context));
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_>, session: &mut Session) -> Flow {
+        let index = session.index as usize;
+        let core = conn.core();
+        self.layer.begin(core);
+        let flow = self.drain(core, index);
+        if flow == Flow::Continue {
+            self.tend(core, index);
+        }
+        self.settle(core);
+        flow
+    }
+}
+
+impl<S: Service> fmt::Debug for Http<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("connections", &self.layer.connections.len()).finish_non_exhaustive()
+    }
+}

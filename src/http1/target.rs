@@ -1,0 +1,201 @@
+//! The forms of a target (RFC 9112, 3.2), and what a host may be made of.
+
+use super::Problem;
+use super::request::Method;
+
+/// What a target is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form<'a> {
+    /// The host and port in it, if it has one.
+    pub(super) authority: Option<&'a str>,
+    /// Where its path begins.
+    pub(super) path: usize,
+}
+
+/// Whether the target has a form that its method may have.
+#[inline]
+pub(super) fn check(method: Method, target: &str) -> Result<Form<'_>, Problem> {
+    let form = match (method, target.as_bytes()) {
+        (Method::Connect, _) => authority(target),
+        (_, [b'/', ..]) => Some(Form { authority: None, path: 0 }),
+        (Method::Options, b"*") => Some(Form { authority: None, path: 0 }),
+        _ => absolute(target),
+    };
+    match form {
+        Some(form) if target.bytes().all(|byte| IS_IN_TARGET[byte as usize]) => Ok(form),
+        _ => Err(Problem::Target),
+    }
+}
+
+/// What browsers send, which is more than the standard's grammar has, but nothing that ends a target elsewhere: no
+/// control character, no byte above 127, no fragment, and none of `"<>`, which all clients encode.
+static IS_IN_TARGET: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte < 127 {
+        table[byte as usize] = !matches!(byte, b'"' | b'#' | b'<' | b'>');
+        byte += 1;
+    }
+    table
+};
+
+/// `host:port`.
+fn authority(target: &str) -> Option<Form<'_>> {
+    let (host, port) = target.rsplit_once(':')?;
+    let is_whole = !host.is_empty() && !port.is_empty() && !port.ends_with(']') && is_host(target);
+    is_whole.then_some(Form { authority: Some(target), path: target.len() })
+}
+
+/// `http://host/path`.
+#[cold]
+fn absolute(target: &str) -> Option<Form<'_>> {
+    let start = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))?
+        .len();
+    let length = target[start..].find(['/', '?']).unwrap_or(target.len() - start);
+    let (authority, path) = target[start..].split_at(length);
+    // A query without a path would need a slash that is not there.
+    let is_whole =
+        !authority.is_empty() && !authority.starts_with(':') && is_host(authority) && !path.starts_with('?');
+    is_whole.then_some(Form { authority: Some(authority), path: start + length })
+}
+
+/// Whether it is a host with or without a port. It may be empty, as the `Host` of a target without one is.
+#[inline]
+pub(super) fn is_host(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let end = match bytes {
+        [b'[', ..] => match memchr::memchr(b']', bytes) {
+            Some(end) if is_address(&text[1..end]) => end + 1,
+            _ => return false,
+        },
+        _ => {
+            let end = bytes.iter().position(|&byte| !IS_IN_NAME[byte as usize]).unwrap_or(bytes.len());
+            if !are_escapes_whole(&bytes[..end]) {
+                return false;
+            }
+            end
+        }
+    };
+    match &bytes[end..] {
+        [] => true,
+        [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// The characters of a registered name (RFC 3986, 3.2.2).
+static IS_IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 127 {
+        let is_mark = matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+        );
+        table[byte as usize] = is_mark || byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
+fn are_escapes_whole(name: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', name)
+        .all(|at| name.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
+}
+
+/// An address in brackets: of version 6, or of one to come.
+fn is_address(text: &str) -> bool {
+    match text.as_bytes() {
+        [b'v' | b'V', rest @ ..] => {
+            let is_allowed = |&byte: &u8| byte == b':' || byte != b'%' && IS_IN_NAME[byte as usize];
+            matches!(memchr::memchr(b'.', rest), Some(dot) if dot > 0
+                && dot + 1 < rest.len()
+                && rest[..dot].iter().all(u8::is_ascii_hexdigit)
+                && rest[dot + 1..].iter().all(is_allowed))
+        }
+        _ => text.parse::<std::net::Ipv6Addr>().is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for host in [
+            "",
+            "a",
+            "a.example",
+            "a.example:",
+            "a:80",
+            "[::1]",
+            "[::1]:65535",
+            "192.0.2.1",
+            "a%2db",
+            "[v1.x:y]",
+        ] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in [
+            "a b", "a/b", "a:80:80", "a:http", "a:123456", "a:+1", "@a", "u@a", "[::1", "::1", "[]",
+            "[::1]x", "[g::]", "a%2", "a%zz", "a?", "a#", "a\\b", "a\"", "[v.x]", "[v1.]", "a,b c", "\u{e4}",
+        ] {
+            assert!(!is_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn every_method_has_its_forms() {
+        use Method::{Connect, Get, Options};
+        let origin = Form { authority: None, path: 0 };
+        assert_eq!(check(Get, "/"), Ok(origin));
+        assert_eq!(check(Get, "/a?b|c{d}^`\\"), Ok(origin));
+        assert_eq!(check(Options, "*"), Ok(origin));
+        assert_eq!(check(Get, "http://a/b"), Ok(Form { authority: Some("a"), path: 8 }));
+        assert_eq!(check(Get, "HTTPS://a:1"), Ok(Form { authority: Some("a:1"), path: 11 }));
+        assert_eq!(check(Connect, "a:443"), Ok(Form { authority: Some("a:443"), path: 5 }));
+        assert_eq!(check(Connect, "[::1]:443"), Ok(Form { authority: Some("[::1]:443"), path: 9 }));
+        for (method, target) in [
+            (Get, "*"),
+            (Get, "a"),
+            (Get, "a:443"),
+            (Get, "ftp://a/"),
+            (Get, "http://"),
+            (Get, "http:///a"),
+            (Get, "http://:80/a"),
+            (Get, "http://u@a/"),
+            (Get, "http://a?b"),
+            (Get, "http:/a"),
+            (Get, "/a#b"),
+            (Get, "/a\"b"),
+            (Get, "/\u{e4}"),
+            (Options, "**"),
+            (Connect, "/"),
+            (Connect, "a"),
+            (Connect, "a:"),
+            (Connect, ":443"),
+            (Connect, "http://a:443"),
+            (Connect, "a:443/"),
+            (Connect, "[::1]"),
+        ] {
+            assert_eq!(check(method, target), Err(Problem::Target), "{method:?} {target}");
+        }
+    }
+}
