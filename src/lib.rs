@@ -69,7 +69,7 @@ pub mod fuzz {
     pub use crate::connection::fuzz::{deadlines, inbox, outbox, slots_and_wheel};
 }
 
-pub use buffer::Shared;
+pub use buffer::{FileSlice, Shared};
 pub use connection::{CloseReason, ConnId, Delivery, Flow, Peer, Receipt, Written};
 pub use handler::{Conn, Core, Handle, Handler, Input, Open, Origin, SendError, Sessions};
 pub use net::{Address, AddressError, Dial, Keepalive, SocketOptions};

@@ -3,8 +3,8 @@
 //! one concerned may notice.
 #![cfg(feature = "sim")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use corelane::sim::{Call, Calls, Faults, Reading, Remote, Simulation};
@@ -40,6 +40,9 @@ impl Handler for Service {
         // Whatever these answer, the connection is served.
         let _ = conn.local_address();
         let _ = conn.set_options(&SocketOptions::default());
+        if conn.origin() != Origin::Dialed {
+            conn.write_file(greeting());
+        }
         Open::Accept(())
     }
 
@@ -66,6 +69,21 @@ impl Handler for Service {
     }
 }
 
+/// What the server sends first, from a file.
+const GREETING: &[u8] = &[b'g'; 20_000];
+
+fn greeting() -> FileSlice {
+    static FILE: OnceLock<FileSlice> = OnceLock::new();
+    let make = || {
+        let path = std::env::temp_dir().join(format!("corelane-faults-{}", std::process::id()));
+        std::fs::write(&path, GREETING).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        FileSlice::whole(file).unwrap()
+    };
+    FILE.get_or_init(make).clone()
+}
+
 fn simulation() -> Simulation<Service> {
     let options =
         SocketOptions { send_buffer: Some(5_000), receive_buffer: Some(9_000), ..Default::default() };
@@ -81,7 +99,7 @@ fn message(which: usize, length: usize) -> Vec<u8> {
 fn serve(sim: &mut Simulation<Service>) -> Vec<(Remote, Vec<u8>)> {
     let mut all: Vec<(Remote, Vec<u8>)> = Vec::new();
     for which in 0..REMOTES {
-        all.push((sim.connect(), Vec::new()));
+        all.push((sim.connect(), GREETING.to_vec()));
         if which % 2 == 1 {
             sim.run_for(Duration::from_millis(2)).unwrap();
         }
@@ -130,7 +148,7 @@ fn errors(call: Call) -> &'static [(i32, bool)] {
             (libc::EHOSTUNREACH, true),
             (libc::ENOMEM, true),
         ],
-        Call::Send => &[
+        Call::Send | Call::SendFile => &[
             (libc::EAGAIN, false),
             (libc::EPIPE, true),
             (libc::ECONNRESET, true),

@@ -128,3 +128,37 @@ fn idle_connections_cost_nothing() {
     let calls = sim.calls().since(&before);
     assert!(calls.of(Call::Poll) <= 1, "{calls}");
 }
+
+#[test]
+fn a_file_costs_one_send_for_what_is_before_it_and_one_for_each_block() {
+    let path = std::env::temp_dir().join(format!("corelane-cost-{}", std::process::id()));
+    std::fs::write(&path, vec![7; 100_000]).unwrap();
+    let file = FileSlice::whole(std::fs::File::open(&path).unwrap()).unwrap();
+    std::fs::remove_file(path).unwrap();
+    struct Files(FileSlice);
+    impl Handler for Files {
+        type Session = ();
+        type Message = ();
+
+        fn on_open(&mut self, conn: &mut Conn<'_>) -> Open<()> {
+            conn.write(b"head");
+            conn.write_file(self.0.range(0, 60_000).unwrap());
+            conn.write(b"and");
+            conn.write_file(self.0.clone());
+            conn.write(b"tail");
+            Open::Accept(())
+        }
+
+        fn on_data(&mut self, _: &mut Conn<'_>, (): &mut (), _: &mut Input<'_>) -> Flow {
+            Flow::Close
+        }
+    }
+    let server = Server::new()
+        .listen("127.0.0.1:7000")
+        .socket_options(SocketOptions { send_buffer: Some(1 << 20), ..SocketOptions::default() });
+    let mut sim = Simulation::new(1, server, Faults::none(), |_| Files(file)).unwrap();
+    let remote = sim.connect();
+    sim.run_until(|_| remote.received_count() == 4 + 60_000 + 3 + 100_000 + 4).unwrap();
+    // Where the kernel does not send files, they go in blocks of 64 KiB.
+    assert_eq!((sim.calls().of(Call::Send), sim.calls().of(Call::SendFile)), (3, 3), "{}", sim.calls());
+}

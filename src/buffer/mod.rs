@@ -1,10 +1,14 @@
-//! Memory that bytes pass through: pools of reusable parts, and payloads shared between connections.
+//! Memory that bytes pass through: pools of reusable parts, payloads shared between connections, and ranges of
+//! files, which stand for bytes that do not pass through memory at all.
 //!
 //! Called by `connection` and `reactor`. Knows no sockets, no clock and no connection.
 
+mod file;
 mod pool;
 mod shared;
 
+pub use file::FileSlice;
+pub(crate) use file::truncated;
 pub(crate) use pool::Pool;
 pub use shared::Shared;
 

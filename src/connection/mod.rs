@@ -27,7 +27,7 @@ pub(crate) use deadlines::{Due, Periods};
 pub use id::ConnId;
 pub(crate) use id::Key;
 pub(crate) use inbox::Inbox;
-pub(crate) use outbox::{Outbox, Pools};
+pub(crate) use outbox::{FILE_COST, Outbox, Pools};
 pub(crate) use peer::PackedPeer;
 pub use peer::Peer;
 pub use reason::{CloseReason, Flow, Written};

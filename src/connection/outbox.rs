@@ -4,7 +4,11 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::{Delivery, Inbox, Receipt};
-use crate::buffer::{BLOCK, Pool, Shared};
+use crate::buffer::{BLOCK, FileSlice, Pool, Shared};
+
+/// What a waiting file counts against the watermarks and the cap, however long it is: its bytes are no memory, but
+/// its descriptor and place in the queue are, so they have a bound too.
+pub(crate) const FILE_COST: usize = 1024;
 
 /// What connections borrow while they have something waiting, and give back when they have not.
 #[derive(Debug)]
@@ -56,6 +60,7 @@ impl Pools {
         outbox.receipts.shrink_to(16);
         outbox.length = 0;
         outbox.offset = 0;
+        outbox.files = Files::default();
         self.outboxes.give(outbox);
     }
 
@@ -85,15 +90,27 @@ enum Segment {
     /// Bytes copied from small writes and from what the kernel refused.
     Block(Vec<u8>),
     Shared(Shared),
+    /// What is left to send of a file; boxed, that the others are no larger for it.
+    File(Box<FileSlice>),
 }
 
 impl Segment {
-    fn bytes(&self) -> &[u8] {
+    /// Its bytes, if they are in memory.
+    fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Block(block) => block,
-            Self::Shared(shared) => shared,
+            Self::Block(block) => Some(block),
+            Self::Shared(shared) => Some(shared),
+            Self::File(_) => None,
         }
     }
+}
+
+/// The files among the segments.
+#[derive(Debug, Default)]
+struct Files {
+    count: usize,
+    /// What is left to send of them all.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -111,6 +128,7 @@ pub(crate) struct Outbox {
     /// How much of the first segment the kernel has taken.
     offset: usize,
     length: usize,
+    files: Files,
     receipts: VecDeque<Pending>,
     /// The tick at which the kernel last took something, for the write-stall deadline.
     pub(crate) progress: u32,
@@ -119,6 +137,11 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn len(&self) -> usize {
         self.length
+    }
+
+    /// What counts against the watermarks and the cap.
+    pub(crate) fn cost(&self) -> usize {
+        self.length - self.files.bytes + self.files.count * FILE_COST
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -158,13 +181,36 @@ impl Outbox {
         }
     }
 
-    /// Fills `slices` from the front of the queue, at most `limit` bytes in all; returns how many slices
-    /// were filled and how many bytes they hold.
+    pub(crate) fn append_file(&mut self, file: FileSlice) {
+        if !file.is_empty() {
+            self.length += file.len() as usize;
+            self.files.bytes += file.len() as usize;
+            self.files.count += 1;
+            self.segments.push_back(Segment::File(Box::new(file)));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.count > 0
+    }
+
+    /// What is left to send of the file that is at the front.
+    pub(crate) fn front_file(&self) -> Option<&FileSlice> {
+        match self.segments.front() {
+            Some(Segment::File(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Fills `slices` from the front of the queue up to a file, at most `limit` bytes in all; returns how many
+    /// slices were filled and how many bytes they hold.
     pub(crate) fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>], limit: usize) -> (usize, usize) {
         let (mut count, mut total) = (0, 0);
         let mut skip = self.offset;
         for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-            let bytes = &segment.bytes()[skip..];
+            let Some(bytes) = segment.bytes() else { break };
+            let bytes = &bytes[skip..];
             let bytes = &bytes[..bytes.len().min(limit - total)];
             skip = 0;
             if bytes.is_empty() {
@@ -190,12 +236,27 @@ impl Outbox {
         assert!(count <= self.length, "the kernel took {count} of {} bytes", self.length);
         self.length -= count;
         while count > 0 {
-            let Some(first) = self.segments.front() else { break };
-            let left = first.bytes().len() - self.offset;
-            if count < left {
-                self.offset += count;
-                return;
-            }
+            let Some(first) = self.segments.front_mut() else { break };
+            let left = match first {
+                Segment::File(file) => {
+                    let taken = count.min(file.len() as usize);
+                    file.advance(taken as u64);
+                    self.files.bytes -= taken;
+                    if !file.is_empty() {
+                        return;
+                    }
+                    self.files.count -= 1;
+                    taken
+                }
+                first => {
+                    let left = first.bytes().map_or(0, <[u8]>::len) - self.offset;
+                    if count < left {
+                        self.offset += count;
+                        return;
+                    }
+                    left
+                }
+            };
             count -= left;
             self.offset = 0;
             if let Some(done) = self.segments.pop_front() {
@@ -231,10 +292,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A file of 100,000 bytes that nobody else sees.
+    fn file() -> FileSlice {
+        static FILE: std::sync::OnceLock<FileSlice> = std::sync::OnceLock::new();
+        let make = || {
+            let path = std::env::temp_dir().join(format!("corelane-outbox-{}", std::process::id()));
+            std::fs::write(&path, (0..100_000_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>()).unwrap();
+            let file = std::fs::File::open(&path).unwrap();
+            std::fs::remove_file(path).unwrap();
+            FileSlice::whole(file).unwrap()
+        };
+        FILE.get_or_init(make).clone()
+    }
+
     #[derive(Debug, Clone)]
     enum Call {
         Append(Vec<u8>),
         Shared(Vec<u8>),
+        File {
+            offset: u64,
+            length: u64,
+        },
         /// The kernel takes this part (of 255) of what it is offered.
         Send {
             slices: usize,
@@ -250,6 +328,7 @@ mod tests {
         prop_oneof![
             3 => bytes.clone().prop_map(Call::Append),
             1 => bytes.prop_map(Call::Shared),
+            1 => (0..50_000_u64, 0..50_000_u64).prop_map(|(offset, length)| Call::File { offset, length }),
             3 => (1..6usize, any::<u8>()).prop_map(|(slices, part)| Call::Send { slices, part }),
         ]
     }
@@ -270,6 +349,22 @@ mod tests {
                         put.extend(&bytes);
                         outbox.append_shared(Shared::from(bytes));
                     }
+                    Call::File { offset, length } => {
+                        let slice = file().range(offset, length).unwrap();
+                        let mut bytes = vec![0; length as usize];
+                        if length > 0 {
+                            prop_assert_eq!(slice.read(&mut bytes).unwrap(), bytes.len());
+                        }
+                        put.extend(bytes);
+                        outbox.append_file(slice);
+                    }
+                    Call::Send { part, .. } if outbox.front_file().is_some() => {
+                        let mut bytes = vec![0; limit];
+                        let read = outbox.front_file().map_or(Ok(0), |file| file.read(&mut bytes)).unwrap();
+                        let taken = read * part as usize / 255;
+                        got.extend_from_slice(&bytes[..taken]);
+                        outbox.advance(taken, &mut pools);
+                    }
                     Call::Send { slices, part } => {
                         let mut list = vec![IoSlice::new(&[]); slices];
                         let (count, total) = outbox.gather(&mut list, limit);
@@ -285,6 +380,12 @@ mod tests {
                 }
                 prop_assert_eq!(outbox.len(), put.len() - got.len());
                 prop_assert_eq!(&put[..got.len()], &got[..]);
+                let files = outbox.segments.iter().filter(|segment| matches!(segment, Segment::File(_)));
+                let of_files: usize = files.clone().map(|segment| match segment {
+                    Segment::File(file) => file.len() as usize,
+                    _ => 0,
+                }).sum();
+                prop_assert_eq!(outbox.cost(), outbox.len() - of_files + files.count() * FILE_COST);
             }
         }
     }
@@ -298,6 +399,11 @@ mod tests {
         let rooms: Vec<_> = (0..100).map(|_| pools.inbox().capacity()).collect();
         assert_eq!(rooms.iter().filter(|room| **room > BLOCK).count(), Pools::ROOMY);
         assert!(rooms.iter().all(|room| *room <= Pools::ROOM));
+    }
+
+    #[test]
+    fn a_segment_is_no_larger_for_files() {
+        assert_eq!(size_of::<Segment>(), size_of::<Vec<u8>>());
     }
 
     #[test]

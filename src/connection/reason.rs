@@ -46,13 +46,16 @@ pub enum CloseReason {
     DrainDeadline,
     /// A callback of this connection panicked.
     HandlerPanic,
+    /// A file that was to be sent ended before the range that [`Conn::write_file`](crate::Conn::write_file) was
+    /// given: somebody has shortened it. The peer sees a reset, and so knows that what it has is not the whole.
+    FileTruncated,
     /// The kernel reported another error, by its `errno`.
     Io(i32),
 }
 
 impl CloseReason {
     /// How many reasons there are; the errors of [`CloseReason::Io`] count as one.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// The names of all reasons, in the order of [`CloseReason::index`]; fit for labels of metrics.
     pub const NAMES: [&'static str; Self::COUNT] = [
@@ -69,6 +72,7 @@ impl CloseReason {
         "shutdown",
         "drain_deadline",
         "handler_panic",
+        "file_truncated",
         "io",
     ];
 
@@ -88,7 +92,8 @@ impl CloseReason {
             Self::Shutdown => 10,
             Self::DrainDeadline => 11,
             Self::HandlerPanic => 12,
-            Self::Io(_) => 13,
+            Self::FileTruncated => 13,
+            Self::Io(_) => 14,
         }
     }
 
@@ -101,6 +106,8 @@ impl CloseReason {
         match error.raw_os_error() {
             Some(libc::ECONNRESET | libc::EPIPE) => Self::Reset,
             Some(errno) => Self::Io(errno),
+            // The driver's word for a file that ends too early; no socket says so.
+            None if error.kind() == std::io::ErrorKind::UnexpectedEof => Self::FileTruncated,
             None => Self::Io(0),
         }
     }
@@ -128,6 +135,7 @@ impl PackedReason {
         CloseReason::Shutdown,
         CloseReason::DrainDeadline,
         CloseReason::HandlerPanic,
+        CloseReason::FileTruncated,
     ];
 
     const FIRST_ERROR: i16 = Self::PLAIN.len() as i16;

@@ -191,6 +191,11 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }
 
+    /// What of that counts against the watermarks and the cap.
+    pub(crate) fn waiting_cost(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.cost())
+    }
+
     /// The first cause is the one that counts.
     pub(crate) fn blame(&mut self, reason: CloseReason) {
         if self.reason().is_none() {

@@ -9,6 +9,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{Driver, Ending, Event, Port, Readiness, Received, Sent, Wait, Wake};
+use crate::buffer::FileSlice;
+#[cfg(target_os = "linux")]
+use crate::buffer::truncated;
 use crate::connection::{Key, Peer};
 use crate::net::{self, Address, Dial, DialFailure, Listener, SocketOptions, Stream};
 use crate::time::{Nanos, nanos};
@@ -34,6 +37,9 @@ const LONGEST_SLEEP: Option<Duration> =
 /// Events that one call of the kernel returns at most; what is left over comes with the next.
 const EVENTS: usize = 1024;
 
+/// What is read of a file at once where the kernel does not send files by itself.
+const FILE_BLOCK: usize = 64 * 1024;
+
 /// The reactor asks for the socket of a slot that has none; it does not.
 const NO_SOCKET: io::ErrorKind = io::ErrorKind::NotConnected;
 
@@ -47,6 +53,8 @@ pub(crate) struct MioDriver {
     /// The one buffer that all connections are read into; out while it is leased.
     buffer: Option<Box<[u8]>>,
     buffer_size: usize,
+    /// What was read of a file, on its way to a socket; empty where the kernel sends files.
+    file_block: Vec<u8>,
     alarm: Alarm,
     /// Those of the process that this driver tells of.
     signals: Option<Signals>,
@@ -93,6 +101,7 @@ impl MioDriver {
             streams: Vec::new(),
             buffer: None,
             buffer_size,
+            file_block: Vec::new(),
             alarm,
             signals: None,
         };
@@ -137,6 +146,19 @@ impl MioDriver {
         Ok(())
     }
 
+    /// Sends a file through memory. What the socket does not take is read again.
+    #[cold]
+    fn copy_file(&mut self, slot: u32, file: &FileSlice, most: usize) -> io::Result<Sent> {
+        let mut block = std::mem::take(&mut self.file_block);
+        block.resize(FILE_BLOCK, 0);
+        let most = most.min(FILE_BLOCK);
+        let sent = file
+            .read(&mut block[..most])
+            .and_then(|length| self.send(slot, &[IoSlice::new(&block[..length])]));
+        self.file_block = block;
+        sent
+    }
+
     fn timeout(&mut self, wait: Wait) -> io::Result<Option<Duration>> {
         let timeout = match wait {
             Wait::No => Some(Duration::ZERO),
@@ -179,6 +201,15 @@ fn event_of(event: &mio::event::Event) -> Option<Event> {
     }
 }
 
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 impl Wake for Waker {
     fn wake(&self) {
         if let Err(error) = Waker::wake(self) {
@@ -208,6 +239,34 @@ impl Port for MioDriver {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn send_ahead(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        let stream = self.stream(slot)?;
+        let asked: usize = slices.iter().map(|slice| slice.len()).sum();
+        let bytes = uninterrupted(|| stream.send_ahead(slices))?;
+        Ok(Sent { bytes, room: bytes == asked || EDGES_NEED_WOULD_BLOCK })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send_file(&mut self, slot: u32, file: &FileSlice, most: usize) -> io::Result<Sent> {
+        let stream = self.stream(slot)?;
+        match uninterrupted(|| stream.send_file(file, most)) {
+            Ok(0) => Err(truncated()),
+            // Less than was asked for means a full socket, or a file that ends here, or a signal: which, the next
+            // call tells.
+            Ok(bytes) => Ok(Sent { bytes, room: true }),
+            // Not every file system lends its pages (sendfile(2)).
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+                self.copy_file(slot, file, most)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send_file(&mut self, slot: u32, file: &FileSlice, most: usize) -> io::Result<Sent> {
+        self.copy_file(slot, file, most)
     }
 
     fn shut_down(&mut self, slot: u32) {

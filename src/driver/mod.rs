@@ -25,6 +25,7 @@ use std::io::{self, IoSlice};
 use std::ops::Deref;
 use std::time::Instant;
 
+use crate::buffer::FileSlice;
 use crate::connection::{Key, Peer};
 use crate::net::{Address, Dial, DialFailure, SocketOptions, Stream};
 use crate::time::Nanos;
@@ -103,6 +104,13 @@ pub(crate) trait Wake: Send + Sync {
 pub(crate) trait Port {
     /// At most `IOV_MAX` slices.
     fn send(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
+
+    /// As `send`, where more follows at once: the kernel may wait with the last segment for it.
+    fn send_ahead(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
+
+    /// Sends from the beginning of `file`, at most `most` bytes. [`io::ErrorKind::UnexpectedEof`]: the file has
+    /// nothing there.
+    fn send_file(&mut self, slot: u32, file: &FileSlice, most: usize) -> io::Result<Sent>;
 
     /// Shuts down the sending side.
     fn shut_down(&mut self, slot: u32);

@@ -3,7 +3,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Core;
-use crate::buffer::Shared;
+use crate::buffer::{FileSlice, Shared};
 use crate::connection::{ConnId, Connection, Flag, Key, Peer, Receipt, Written};
 use crate::net::{Address, SocketOptions};
 use crate::reactor::{Backpressure, Payload};
@@ -81,7 +81,28 @@ impl<'a> Conn<'a> {
         self.put(Payload::Slices(&[bytes]), Some(receipt))
     }
 
-    /// Bytes written that the kernel has not taken yet.
+    /// Writes a range of a file behind what was written before, on Linux with sendfile(2): its bytes do not pass
+    /// through the program. Elsewhere, and where the file system does not lend its pages, they are read and sent
+    /// 64 KiB at a time.
+    ///
+    /// In the course of one turn at most the server's [byte budget](crate::Server::byte_budget) is sent, so that a
+    /// large file holds up nobody. What waits of it is no memory: against the watermarks and the cap a file counts
+    /// 1 KiB, however long it is. Whoever wants to know when it has left writes it with a receipt.
+    ///
+    /// A file that turns out shorter than its range ends the connection with a reset and
+    /// [`CloseReason::FileTruncated`](crate::CloseReason::FileTruncated); one that cannot be read, with
+    /// [`CloseReason::Io`](crate::CloseReason::Io). Reading what is not in the page cache makes the reactor wait
+    /// for the disk.
+    pub fn write_file(&mut self, file: FileSlice) -> Written {
+        self.put(Payload::File(file), None)
+    }
+
+    /// As [`Conn::write_file`], and has `receipt` answered.
+    pub fn write_file_with_receipt(&mut self, file: FileSlice, receipt: Receipt) -> Written {
+        self.put(Payload::File(file), Some(receipt))
+    }
+
+    /// Bytes written that the kernel has not taken yet, those of files included.
     pub fn pending_output(&self) -> usize {
         self.core.io.pending(self.key)
     }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::buffer::Shared;
+use crate::buffer::{FileSlice, Shared};
 use crate::connection::{CloseReason, ConnId, Key, Peer, Receipt, Written};
 use crate::driver::Port;
 use crate::net::Dial;
@@ -77,6 +77,17 @@ impl Core<'_> {
         self.put(id, Payload::Shared(bytes.clone()), Some(receipt))
     }
 
+    /// Writes a range of a file behind what was written before, as
+    /// [`Conn::write_file`](crate::Conn::write_file) does. It leaves at the end of the turn.
+    pub fn write_file(&mut self, id: ConnId, file: FileSlice) -> Written {
+        self.put(id, Payload::File(file), None)
+    }
+
+    /// As [`Core::write_file`], and has `receipt` answered.
+    pub fn write_file_with_receipt(&mut self, id: ConnId, file: FileSlice, receipt: Receipt) -> Written {
+        self.put(id, Payload::File(file), Some(receipt))
+    }
+
     /// Closes a connection in good order, as [`Flow::Close`](crate::Flow::Close) does. Whether it lived.
     ///
     /// A dial that is still under way is given up; no callback follows it.
@@ -106,7 +117,8 @@ impl Core<'_> {
         self.with(id, |io, _, key| io.resume(key))
     }
 
-    /// Bytes written to a connection that the kernel has not taken; `None` if it has ended.
+    /// Bytes written to a connection that the kernel has not taken, those of files included; `None` if it has
+    /// ended.
     pub fn pending_output(&self, id: ConnId) -> Option<usize> {
         self.io.find(id).map(|key| self.io.pending(key))
     }

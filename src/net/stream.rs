@@ -11,6 +11,8 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use super::Address;
+#[cfg(target_os = "linux")]
+use crate::buffer::FileSlice;
 
 /// A connected (or connecting) stream socket, non-blocking.
 #[derive(Debug)]
@@ -25,6 +27,12 @@ pub(crate) enum Stream {
 const NO_SIGNAL: libc::c_int = 0;
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+
+/// What is sent is not the end of a message.
+#[cfg(target_os = "linux")]
+const MORE_FOLLOWS: libc::c_int = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE_FOLLOWS: libc::c_int = 0;
 
 impl Stream {
     #[inline]
@@ -42,8 +50,26 @@ impl Stream {
             // send(2) is a little cheaper than sendmsg(2), and one slice is what most replies are.
             (Self::Tcp(stream), [slice]) => stream.try_io(|| send(stream, slice)),
             (Self::Unix(stream), [slice]) => stream.try_io(|| send(stream, slice)),
-            (Self::Unix(stream), _) => stream.try_io(|| gathered(stream, slices)),
-            (Self::Tcp(stream), _) => stream.try_io(|| gathered(stream, slices)),
+            (Self::Unix(stream), _) => stream.try_io(|| gathered(stream, slices, NO_SIGNAL)),
+            (Self::Tcp(stream), _) => stream.try_io(|| gathered(stream, slices, NO_SIGNAL)),
+        }
+    }
+
+    /// As [`Stream::send`], where more follows at once: a segment that is not full may wait for it.
+    pub(crate) fn send_ahead(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(|| gathered(stream, slices, NO_SIGNAL | MORE_FOLLOWS)),
+            Self::Unix(stream) => stream.try_io(|| gathered(stream, slices, NO_SIGNAL | MORE_FOLLOWS)),
+        }
+    }
+
+    /// Sends at most `most` bytes from the beginning of `file`, past the program's memory; 0 where the file has
+    /// none there. It knows no `MSG_NOSIGNAL`: the calling thread must have SIGPIPE blocked.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn send_file(&self, file: &FileSlice, most: usize) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(|| send_file(stream, file, most)),
+            Self::Unix(stream) => stream.try_io(|| send_file(stream, file, most)),
         }
     }
 
@@ -122,8 +148,16 @@ fn send(stream: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     SockRef::from(stream).send_with_flags(bytes, NO_SIGNAL)
 }
 
-fn gathered(stream: &impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    SockRef::from(stream).send_vectored_with_flags(slices, NO_SIGNAL)
+fn gathered(stream: &impl AsFd, slices: &[IoSlice<'_>], flags: libc::c_int) -> io::Result<usize> {
+    SockRef::from(stream).send_vectored_with_flags(slices, flags)
+}
+
+#[cfg(target_os = "linux")]
+fn send_file(stream: &impl AsFd, file: &FileSlice, most: usize) -> io::Result<usize> {
+    // A slice ends within the range of an offset.
+    let mut offset = file.offset() as libc::off_t;
+    let most = usize::try_from(file.len()).unwrap_or(usize::MAX).min(most);
+    Ok(nix::sys::sendfile::sendfile(stream, file.file(), Some(&mut offset), most)?)
 }
 
 impl AsFd for Stream {

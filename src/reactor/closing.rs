@@ -77,7 +77,8 @@ fn ending(connection: &Connection) -> Ending {
             | CloseReason::InputOverflow
             | CloseReason::SlowConsumer
             | CloseReason::DrainDeadline
-            | CloseReason::HandlerPanic,
+            | CloseReason::HandlerPanic
+            | CloseReason::FileTruncated,
         ) => Ending::Reset,
         _ if connection.waiting() > 0 => Ending::Reset,
         _ => Ending::Orderly,

@@ -261,7 +261,7 @@ mod tests {
                 for round in 1..=rounds {
                     counters.reads = round;
                     counters.panics = round;
-                    counters.closed[13] = round;
+                    counters.closed[CloseReason::COUNT - 1] = round;
                     published.publish(&mut counters);
                 }
             })
@@ -269,7 +269,7 @@ mod tests {
         loop {
             let snapshot = published.snapshot();
             assert_eq!(snapshot.reads, snapshot.panics);
-            assert_eq!(snapshot.reads, snapshot.closed[13]);
+            assert_eq!(snapshot.reads, snapshot.closed[CloseReason::COUNT - 1]);
             if snapshot.reads == rounds {
                 break;
             }

@@ -8,8 +8,10 @@ use std::io::{ErrorKind, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{ConnectProblem, Io};
-use crate::buffer::{BLOCK, Shared};
-use crate::connection::{CloseReason, Connection, Delivery, Flag, Key, Outbox, Phase, Receipt, Written};
+use crate::buffer::{BLOCK, FileSlice, Shared};
+use crate::connection::{
+    CloseReason, Connection, Delivery, FILE_COST, Flag, Key, Outbox, Phase, Pools, Receipt, Written,
+};
 use crate::driver::{Port, Sent};
 
 /// A write of at least this many bytes leaves at once, uncopied. Below, copying it (8 KiB: about 0.2 us)
@@ -34,6 +36,7 @@ const MOST_BYTES: usize = 1 << 30;
 pub(crate) enum Payload<'a> {
     Slices(&'a [&'a [u8]]),
     Shared(Shared),
+    File(FileSlice),
 }
 
 impl Payload<'_> {
@@ -41,7 +44,13 @@ impl Payload<'_> {
         match self {
             Self::Slices(slices) => slices.iter().map(|slice| slice.len()).sum(),
             Self::Shared(shared) => shared.len(),
+            Self::File(file) => file.len() as usize,
         }
+    }
+
+    /// What of its `length` counts against the watermarks and the cap.
+    fn cost(&self, length: usize) -> usize {
+        if matches!(self, Self::File(_)) { FILE_COST } else { length }
     }
 }
 
@@ -102,10 +111,11 @@ impl Io {
         else {
             return Written::Closed;
         };
-        let waiting = connection.waiting() + gathered;
+        let (waiting, cost) = (connection.waiting() + gathered, connection.waiting_cost() + gathered);
         let length = payload.len();
-        if waiting.saturating_add(length) > self.settings.output_cap {
-            return self.refuse(key, waiting);
+        let is_countable = waiting.checked_add(length).is_some();
+        if !is_countable || cost.saturating_add(payload.cost(length)) > self.settings.output_cap {
+            return self.refuse(key, cost);
         }
         if let Some(receipt) = receipt {
             let start = connection.bytes_out + waiting as u64;
@@ -115,7 +125,7 @@ impl Io {
         match payload {
             Payload::Slices(slices) if is_current && length < LARGE && gathered + length < GATHER_LIMIT => {
                 slices.iter().for_each(|slice| self.scratch.extend_from_slice(slice));
-                if waiting + length <= self.settings.high_watermark {
+                if cost + length <= self.settings.high_watermark {
                     return Written::Accepted;
                 }
             }
@@ -235,13 +245,13 @@ impl Io {
     fn write_to_current<P: Port + ?Sized>(&mut self, port: &mut P, key: Key, payload: Payload<'_>) {
         match payload {
             Payload::Slices(slices) => self.flush_with(port, key, slices),
-            Payload::Shared(shared) => {
+            payload => {
                 // It leaves with what was gathered before it when the callback returns.
                 let scratch = std::mem::take(&mut self.scratch);
                 if let Some(connection) = self.connections.get_mut(key) {
                     let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox(self.tick));
                     outbox.append(&scratch, &mut self.pools);
-                    outbox.append_shared(shared);
+                    append(outbox, payload, &mut self.pools);
                 }
                 self.keep_scratch(scratch);
             }
@@ -302,10 +312,7 @@ impl Io {
     fn write_to_other(&mut self, key: Key, payload: Payload<'_>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let outbox = connection.outbox.get_or_insert_with(|| self.pools.outbox(self.tick));
-        match payload {
-            Payload::Slices(slices) => slices.iter().for_each(|slice| outbox.append(slice, &mut self.pools)),
-            Payload::Shared(shared) => outbox.append_shared(shared),
-        }
+        append(outbox, payload, &mut self.pools);
         if !connection.has(Flag::Dirty) {
             connection.set(Flag::Dirty);
             self.dirty.push(key);
@@ -316,7 +323,7 @@ impl Io {
     /// mark is for peers that do not take their output, not for many writes in one turn.
     fn relieve<P: Port + ?Sized>(&mut self, port: &mut P, key: Key) {
         let Some(connection) = self.connections.get(key) else { return };
-        if connection.waiting() > self.settings.high_watermark
+        if connection.waiting_cost() > self.settings.high_watermark
             && connection.phase == Phase::Open
             && !connection.has(Flag::Blocked)
         {
@@ -328,7 +335,7 @@ impl Io {
     fn level(&mut self, key: Key) -> Written {
         let gathered = if self.current == Some(key) { self.scratch.len() } else { 0 };
         match self.connections.get_mut(key) {
-            Some(connection) if connection.waiting() + gathered > self.settings.high_watermark => {
+            Some(connection) if connection.waiting_cost() + gathered > self.settings.high_watermark => {
                 connection.set(Flag::AboveHigh);
                 Written::High
             }
@@ -385,12 +392,18 @@ impl Io {
             if connection.waiting() + tail.left() == 0 {
                 return Flushed::All;
             }
-            // A large write of the handler's goes out whole; only a backlog is held to the budget.
-            if tail.left() == 0 && connection.bytes_out - before >= self.settings.byte_budget as u64 {
+            let outbox = connection.outbox.as_deref();
+            let files = outbox.filter(|outbox| outbox.has_files());
+            // A large write of the handler's goes out whole; only a backlog is held to the budget, and files.
+            let budget = (self.settings.byte_budget as u64).saturating_sub(connection.bytes_out - before);
+            if budget == 0 && (tail.left() == 0 || files.is_some()) {
                 return Flushed::OverBudget;
             }
             self.counters.writes += 1;
-            let result = send_gathered(port, key.slot, connection.outbox.as_deref(), tail);
+            let result = match files {
+                Some(outbox) => send_towards_file(port, key.slot, outbox, budget as usize),
+                None => send_gathered(port, key.slot, outbox, tail),
+            };
             if let Some(flushed) = self.account(key, result, tail) {
                 return flushed;
             }
@@ -481,7 +494,9 @@ impl Io {
     fn note_drained(&mut self, key: Key) {
         let gathered = if self.current == Some(key) { self.scratch.len() } else { 0 };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.has(Flag::AboveHigh) && connection.waiting() + gathered <= self.settings.low_watermark {
+        if connection.has(Flag::AboveHigh)
+            && connection.waiting_cost() + gathered <= self.settings.low_watermark
+        {
             connection.clear(Flag::AboveHigh);
             if connection.phase == Phase::Open {
                 connection.set(Flag::Drained);
@@ -513,6 +528,31 @@ impl Io {
 
 fn settled(connection: &mut Connection) -> Option<Receipt> {
     connection.outbox.as_mut()?.settled(connection.bytes_out)
+}
+
+fn append(outbox: &mut Outbox, payload: Payload<'_>, pools: &mut Pools) {
+    match payload {
+        Payload::Slices(slices) => slices.iter().for_each(|slice| outbox.append(slice, pools)),
+        Payload::Shared(shared) => outbox.append_shared(shared),
+        Payload::File(file) => outbox.append_file(file),
+    }
+}
+
+/// One system call, where files wait: what is before the first of them, or at most `budget` bytes of it. A file
+/// is sent in parts even where the kernel would take it whole, so that others are served meanwhile.
+#[cold]
+fn send_towards_file<P: Port + ?Sized>(
+    port: &mut P,
+    slot: u32,
+    outbox: &Outbox,
+    budget: usize,
+) -> std::io::Result<Sent> {
+    if let Some(file) = outbox.front_file() {
+        return port.send_file(slot, file, budget);
+    }
+    let mut slices = [IoSlice::new(&[]); FEW_SLICES];
+    let (count, _) = outbox.gather(&mut slices, MOST_BYTES);
+    port.send_ahead(slot, &slices[..count])
 }
 
 /// One system call.

@@ -78,7 +78,8 @@ impl Server {
     ///
     /// The first reactor is this thread's, so a server of one reactor needs no other thread. On Linux that
     /// makes its system calls cheaper: where a process has but one thread, the kernel need not count who uses
-    /// a descriptor. The thread keeps its name; [`Pinning::Cores`] pins it too, and it stays so.
+    /// a descriptor. The thread keeps its name, but has SIGPIPE blocked from then on and is pinned by
+    /// [`Pinning::Cores`] as the others are.
     ///
     /// ```no_run
     /// # use corelane::*;
@@ -359,6 +360,8 @@ impl<H: Handler> Seated<H> {
         let Seat { parts, driver, cpu, start } = seat;
         let guard = CloseMailbox { mailboxes: Arc::clone(&parts.mailboxes), reactor: start.reactor };
         pin(cpu)?;
+        // A peer that goes while a file is sent to it must be an error (see `Stream::send_file`).
+        process::block_sigpipe();
         let handler = make(&start, factory)?;
         let callbacks = Dispatch::new(handler, parts.index);
         let control = Arc::clone(&parts.control);

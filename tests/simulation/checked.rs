@@ -1,6 +1,9 @@
 //! A handler that does everything a handler may do, at random, and checks the contract while it is called.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,16 @@ pub(crate) fn receipt(
     Receipt::new(move |delivery| receipts.lock().unwrap()[number].answers.push(delivery))
 }
 
+/// A file that nobody else can open.
+fn unnamed_file() -> File {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("corelane-simulation-{}-{count}", std::process::id()));
+    let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    fs::remove_file(path).unwrap();
+    file
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
     Dialing,
@@ -67,6 +80,8 @@ pub(crate) struct Track {
     may_show_again: bool,
     was_drained: bool,
     has_finished: bool,
+    /// A file was written to it, so that what waits is not what counts.
+    had_files: bool,
 }
 
 #[derive(Debug)]
@@ -101,6 +116,8 @@ pub(crate) struct Checked {
     shutdowns: usize,
     /// The server's high watermark.
     high: usize,
+    /// What was written as files, and how much that is.
+    files: Option<(Arc<File>, u64)>,
 }
 
 impl Checked {
@@ -117,6 +134,7 @@ impl Checked {
             next_port: 1,
             shutdowns: 0,
             high,
+            files: None,
         }
     }
 
@@ -148,6 +166,7 @@ impl Checked {
             may_show_again: false,
             was_drained: false,
             has_finished: false,
+            had_files: false,
         });
         label
     }
@@ -173,12 +192,27 @@ impl Checked {
         (recent > 0).then(|| self.tracks[self.tracks.len() - 1 - self.rng.below(recent)].id)
     }
 
+    /// `bytes` as a range of a file.
+    fn file_of(&mut self, bytes: &[u8]) -> FileSlice {
+        let (file, end) = self.files.get_or_insert_with(|| (Arc::new(unnamed_file()), 0));
+        file.write_all_at(bytes, *end).unwrap();
+        let offset = *end;
+        *end += bytes.len() as u64;
+        FileSlice::new(Arc::clone(file), offset, bytes.len() as u64).unwrap()
+    }
+
     /// Writes to the connection whose callback this is.
     fn write_own(&mut self, conn: &mut Conn<'_>, label: u32) {
         let length = self.rng.size();
         let sequence = self.tracks[label as usize].sequences[0];
         let bytes = frame(label, Source::Own, sequence, length);
-        let written = match self.rng.below(6) {
+        let written = match self.rng.below(7) {
+            6 => {
+                self.tracks[label as usize].had_files = true;
+                let file = self.file_of(&bytes);
+                let receipt = receipt(&self.receipts, label, Source::Own, sequence, bytes.len());
+                conn.write_file_with_receipt(file, receipt)
+            }
             0 => {
                 let receipt = receipt(&self.receipts, label, Source::Own, sequence, bytes.len());
                 conn.write_with_receipt(&bytes, receipt)
@@ -190,7 +224,7 @@ impl Checked {
             }
             _ => conn.write(&bytes),
         };
-        self.check_level(conn.pending_output(), written);
+        self.check_level(label, conn.pending_output(), written);
         self.note(label, 0, bytes.len(), written);
     }
 
@@ -199,7 +233,11 @@ impl Checked {
         let sequence = self.tracks[label as usize].sequences[1];
         let bytes = frame(label, Source::Other, sequence, length);
         let was_open = core.is_open(id);
-        let written = match self.rng.below(3) {
+        let written = match self.rng.below(4) {
+            3 => {
+                self.tracks[label as usize].had_files = true;
+                core.write_file(id, self.file_of(&bytes))
+            }
             0 => {
                 let receipt = receipt(&self.receipts, label, Source::Other, sequence, bytes.len());
                 core.write_with_receipt(id, &Shared::from(bytes.clone()), receipt)
@@ -212,12 +250,15 @@ impl Checked {
         self.require(lives || !was_open, || format!("{id} is open, but {life:?}"));
         self.require(was_open || written == Written::Closed, || format!("{written:?} to {id}, not open"));
         if let Some(pending) = core.pending_output(id) {
-            self.check_level(pending, written);
+            self.check_level(label, pending, written);
         }
         self.note(label, 1, bytes.len(), written);
     }
 
-    fn check_level(&mut self, pending: usize, written: Written) {
+    fn check_level(&mut self, label: u32, pending: usize, written: Written) {
+        if self.tracks[label as usize].had_files {
+            return;
+        }
         let is_high = pending > self.high;
         let holds = !written.is_taken() || is_high == (written == Written::High);
         self.require(holds, || format!("{written:?}, and {pending} bytes wait"));

@@ -336,7 +336,8 @@ impl Workload {
         assert_eq!(counters.active, 0, "active");
         assert_eq!(counters.polls, self.sim.calls().of(Call::Poll), "polls");
         assert_eq!(counters.reads, self.sim.calls().of(Call::Receive), "reads");
-        assert_eq!(counters.writes, self.sim.calls().of(Call::Send), "writes");
+        let calls = self.sim.calls();
+        assert_eq!(counters.writes, calls.of(Call::Send) + calls.of(Call::SendFile), "writes");
         let taken_or_not = self.sim.calls().of(Call::Accept);
         assert!(counters.accepted <= taken_or_not, "{} of {taken_or_not} accepts", counters.accepted);
     }

@@ -129,6 +129,8 @@ pub enum Call {
     Receive,
     /// Writes (send, sendmsg).
     Send,
+    /// Writes from a file (sendfile).
+    SendFile,
     /// Ends the sending side (shutdown).
     ShutDown,
     /// Begins to connect (socket, connect, epoll_ctl).
@@ -145,12 +147,13 @@ pub enum Call {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Poll,
         Self::Accept,
         Self::Install,
         Self::Receive,
         Self::Send,
+        Self::SendFile,
         Self::ShutDown,
         Self::Dial,
         Self::IsConnected,

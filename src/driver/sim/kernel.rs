@@ -148,9 +148,9 @@ impl World {
         Received::Data { lease: (), more }
     }
 
-    pub(super) fn send(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
-        let failure = self.called(Call::Send);
-        let Some(index) = self.at(slot, Call::Send) else { return Err(error(libc::EBADF)) };
+    pub(super) fn send(&mut self, call: Call, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        let failure = self.called(call);
+        let Some(index) = self.at(slot, call) else { return Err(error(libc::EBADF)) };
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();
         if self.links[index].near.is_shut || self.links[index].stage != Stage::Established {
             self.breach(format!("a write on slot {slot}, which is shut or not connected"));

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::{Driver, Ending, Event, Port, Received, Sent, Wait};
+use crate::buffer::FileSlice;
 use crate::connection::{Key, Peer};
 use crate::driver::Wake;
 use crate::net::{Address, Dial, DialFailure, SocketOptions, Stream};
@@ -36,6 +37,8 @@ use crate::time::Nanos;
 
 /// What the kernel's buffers hold where the socket options say nothing else.
 const DEFAULT_BUFFER: usize = 128 * 1024;
+/// What is read of a file at once.
+const FILE_BLOCK: usize = 64 * 1024;
 /// What one call to the driver takes at most, so that whoever only looks for events gets older too.
 const STEP: Nanos = 1_000;
 
@@ -109,7 +112,18 @@ impl SimDriver {
 
 impl Port for SimDriver {
     fn send(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
-        self.world.borrow_mut().send(slot, slices)
+        self.world.borrow_mut().send(Call::Send, slot, slices)
+    }
+
+    fn send_ahead(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        self.world.borrow_mut().send(Call::Send, slot, slices)
+    }
+
+    /// As a system does it whose kernel does not send files.
+    fn send_file(&mut self, slot: u32, file: &FileSlice, most: usize) -> io::Result<Sent> {
+        let mut block = vec![0; most.min(FILE_BLOCK)];
+        let length = file.read(&mut block)?;
+        self.world.borrow_mut().send(Call::SendFile, slot, &[IoSlice::new(&block[..length])])
     }
 
     fn shut_down(&mut self, slot: u32) {
