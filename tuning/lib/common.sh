@@ -1,0 +1,94 @@
+# What every part uses: exit codes, messages, reading files of the host without starting a process.
+# shellcheck shell=bash
+
+program=corelane-tune
+version=0.1.0
+
+# The contract with scripts that call us.
+readonly exit_drift=1 exit_usage=2 exit_privilege=3 exit_unsupported=4 exit_failed=5
+
+# Prefix of every path that is read or written: empty, or the folder given with --root.
+root=
+
+say() {
+    printf '%s\n' "$*"
+}
+
+warn() {
+    printf '%s: %s\n' "$program" "$*" >&2
+}
+
+# die CODE MESSAGE..
+die() {
+    local code=$1
+    shift
+    warn "$*"
+    exit "$code"
+}
+
+usage_error() {
+    die "$exit_usage" "$* (see $program help)"
+}
+
+# The few programs we start. Everything else is bash.
+require_tools() {
+    local tool lacking=()
+    for tool in date flock mkdir mv rm rmdir readlink stat sync sha256sum; do
+        command -v "$tool" >/dev/null || lacking+=("$tool")
+    done
+    if [[ ${#lacking[@]} -gt 0 ]]; then
+        die "$exit_unsupported" "missing tools: ${lacking[*]} (Debian packages coreutils and util-linux)"
+    fi
+}
+
+# Sets `raw` to the bytes of a file, its newlines too. Fails if it is no readable file.
+read_raw() {
+    raw=
+    [[ -f $1 && -r $1 ]] || return 1
+    # The end of the file before a NUL is no error; a read that the kernel refuses leaves nothing.
+    IFS= read -r -d '' raw 2>/dev/null <"$1" || true
+}
+
+# Sets `line` to the first line of a file, without blanks around it.
+read_line() {
+    line=
+    read_raw "$1" || return 1
+    line=${raw%%$'\n'*}
+    trim "$line"
+    line=$trimmed
+}
+
+# Sets `trimmed`.
+trim() {
+    trimmed=${1#"${1%%[!$' \t\r\n']*}"}
+    trimmed=${trimmed%"${trimmed##*[!$' \t\r\n']}"}
+}
+
+# True for a whole number that bash can reckon with. No sign, no leading zero (bash would read octal).
+is_number() {
+    [[ $1 =~ ^(0|[1-9][0-9]{0,17})$ ]]
+}
+
+# Names of knobs come from tables and snapshots and become paths: nothing may lead out of /proc/sys or /sys.
+is_key() {
+    [[ $1 =~ ^/?[A-Za-z0-9_][A-Za-z0-9_.:@/-]*$ && $1 != *..* && $1 != *//* ]] || return 1
+    [[ $1 != /* || $1 == /sys/* || $1 == /proc/irq/* ]]
+}
+
+# Sets `path` to where a key is: a sysctl by its dotted name, or a file of /sys or /proc/irq.
+key_path() {
+    case $1 in
+    /*) path=$root$1 ;;
+    *) path=$root/proc/sys/${1//./\/} ;;
+    esac
+}
+
+# Sets `now` to the time in UTC as RFC 3339 writes it.
+read_clock() {
+    printf -v now '%(%Y-%m-%dT%H:%M:%SZ)T' -1
+}
+
+# Whether this is the running system and not a folder that looks like one.
+is_live() {
+    [[ ! $root ]]
+}

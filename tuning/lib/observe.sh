@@ -1,0 +1,215 @@
+# What else stands in the way: limits, counters of the kernel, queues, interrupts, power, memory. Shown, never
+# changed.
+# shellcheck shell=bash disable=SC2034
+
+# One element each: name, value, verdict (ok, warn or info) and what it means.
+declare -a seen_name=() seen_value=() seen_verdict=() seen_meaning=()
+
+note() {
+    seen_name+=("$1") seen_value+=("$2") seen_verdict+=("$3") seen_meaning+=("$4")
+}
+
+# note_count NAME VALUE MEANING: a counter that should stand at 0.
+note_count() {
+    is_number "$2" || return 0
+    if (($2 > 0)); then note "$1" "$2" warn "$3"; else note "$1" "$2" ok "$3"; fi
+}
+
+observe_host() {
+    observe_cgroup
+    observe_systemd
+    observe_sockets
+    observe_tcp_counters
+    observe_conntrack
+    observe_softnet
+    observe_devices
+    observe_cpu
+    observe_memory
+}
+
+observe_cgroup() {
+    read_cgroup pids
+    if [[ $cgroup_value == max ]]; then
+        note cgroup.pids.max max ok "no limit on threads and processes"
+    elif ((cgroup_value < vars[cores] * 4 + vars[processes] * 4)); then
+        note cgroup.pids.max "$cgroup_value" warn "threads and processes of this group; too few for the reactors"
+    else
+        note cgroup.pids.max "$cgroup_value" ok "threads and processes of this group"
+    fi
+    read_cgroup memory
+    if [[ $cgroup_value == max ]]; then
+        note cgroup.memory.max max ok "no limit on memory; kernel memory of sockets counts too"
+    else
+        human_bytes "$cgroup_value"
+        note cgroup.memory.max "$cgroup_value" info "$human; kernel memory of sockets counts too: see size"
+    fi
+}
+
+# What systemd would give the service.
+observe_systemd() {
+    local file found='' place='' files=()
+    files=("$root/etc/systemd/system.conf" "$root"/{usr/lib,etc,run}/systemd/system.conf.d/*.conf)
+    for file in "${files[@]}"; do
+        if read_raw "$file" && [[ $'\n'$raw =~ $'\n'[[:blank:]]*DefaultLimitNOFILE[[:blank:]]*=[[:blank:]]*([0-9a-z:]+) ]]; then
+            found=${BASH_REMATCH[1]} place=${file#"$root"}
+        fi
+    done
+    if [[ -d $root/run/systemd/system || $found ]]; then
+        note systemd.DefaultLimitNOFILE "${found:-1024:524288}" info "${place:-built in}: services without LimitNOFILE get this"
+    fi
+    if [[ $unit ]]; then observe_unit; fi
+}
+
+observe_unit() {
+    local folder file found='' there='' hard
+    for folder in lib usr/lib run etc; do
+        for file in "$root/$folder/systemd/system/$unit" "$root/$folder/systemd/system/$unit.d"/*.conf; do
+            read_raw "$file" || continue
+            there=yes
+            if [[ $'\n'$raw =~ $'\n'[[:blank:]]*LimitNOFILE[[:blank:]]*=[[:blank:]]*([0-9a-z:]+) ]]; then
+                found=${BASH_REMATCH[1]}
+            fi
+        done
+    done
+    hard=${found#*:}
+    if [[ ! $there ]]; then
+        note "$unit LimitNOFILE" missing warn "no file of this unit was found"
+    elif [[ ! $found ]]; then
+        note "$unit LimitNOFILE" default info "not set in its files"
+    elif [[ $hard == infinity ]] || { is_number "$hard" && ((hard >= vars[nofile])); }; then
+        note "$unit LimitNOFILE" "$found" ok "enough for ${vars[nofile]}"
+    else
+        note "$unit LimitNOFILE" "$found" warn "less than ${vars[nofile]}: see persist --unit"
+    fi
+}
+
+observe_sockets() {
+    local orphans waiting pages
+    read_raw "$root/proc/net/sockstat" || return 0
+    [[ $raw =~ TCP:\ inuse\ ([0-9]+)\ orphan\ ([0-9]+)\ tw\ ([0-9]+)\ alloc\ ([0-9]+)\ mem\ ([0-9]+) ]] || return 0
+    orphans=${BASH_REMATCH[2]} waiting=${BASH_REMATCH[3]} pages=${BASH_REMATCH[5]}
+    note tcp.sockets "${BASH_REMATCH[4]}" info "allocated now, this namespace and the host together"
+    note tcp.orphans "$orphans" info "closed by their program, still sending"
+    note tcp.time_wait "$waiting" info "in TIME_WAIT now"
+    note tcp.pages "$pages" info "buffer pages in use, to compare with net.ipv4.tcp_mem"
+}
+
+observe_tcp_counters() {
+    local kind names numbers index
+    declare -A counter=()
+    [[ -r $root/proc/net/netstat ]] || return 0
+    while read -r kind names && read -r kind numbers; do
+        [[ $kind == TcpExt: ]] || continue
+        local -a name=() number=()
+        read -r -a name <<<"$names"
+        read -r -a number <<<"$numbers"
+        for index in "${!name[@]}"; do counter[${name[index]}]=${number[index]-}; done
+    done <"$root/proc/net/netstat"
+    note_count TcpExt.ListenOverflows "${counter[ListenOverflows]-}" \
+        "handshakes dropped since boot because an accept queue was full: a longer queue, or accept faster"
+    note_count TcpExt.ListenDrops "${counter[ListenDrops]-}" "the same, and listeners short of memory or closing"
+    note_count TcpExt.TCPReqQFullDrop "${counter[TCPReqQFullDrop]-}" "SYN dropped, queue full and no cookies"
+    note_count TcpExt.TCPReqQFullDoCookies "${counter[TCPReqQFullDoCookies]-}" "SYN answered by cookie, queue full"
+    note_count TcpExt.TCPTimeWaitOverflow "${counter[TCPTimeWaitOverflow]-}" "TIME_WAIT skipped: tcp_max_tw_buckets"
+    note_count TcpExt.TCPMemoryPressures "${counter[TCPMemoryPressures]-}" "times that tcp_mem's second field was passed"
+    note_count TcpExt.TCPAbortOnMemory "${counter[TCPAbortOnMemory]-}" "connections reset for want of tcp_mem or orphans"
+    note_count TcpExt.PruneCalled "${counter[PruneCalled]-}" "receive buffers squeezed: readers slower than senders"
+}
+
+observe_conntrack() {
+    local count most name index full=0 names=() numbers=()
+    if ! read_line "$root/proc/sys/net/netfilter/nf_conntrack_max"; then
+        note conntrack off ok "not loaded: nothing to fill up"
+        return
+    fi
+    most=$line
+    if read_line "$root/proc/sys/net/netfilter/nf_conntrack_count" && is_number "$line" && is_number "$most"; then
+        count=$line
+        if ((count > most * 8 / 10)); then
+            note conntrack.count "$count" warn "of $most entries: nearly full"
+        else
+            note conntrack.count "$count" ok "of $most entries"
+        fi
+    fi
+    # One row for each CPU, hexadecimal.
+    [[ -r $root/proc/net/stat/nf_conntrack ]] || return 0
+    {
+        read -r -a names
+        while read -r -a numbers; do
+            for index in "${!names[@]}"; do
+                name=${names[index]}
+                if [[ ($name == drop || $name == insert_failed) && ${numbers[index]-} =~ ^[0-9a-f]{1,15}$ ]]; then
+                    full=$((full + 16#${numbers[index]}))
+                fi
+            done
+        done
+    } <"$root/proc/net/stat/nf_conntrack"
+    note_count conntrack.drops "$full" "connections refused by a full or contended table"
+}
+
+observe_softnet() {
+    local dropped squeezed rest drops=0 squeezes=0
+    [[ -r $root/proc/net/softnet_stat ]] || return 0
+    while read -r rest dropped squeezed rest; do
+        [[ $dropped =~ ^[0-9a-f]{1,15}$ && $squeezed =~ ^[0-9a-f]{1,15}$ ]] || continue
+        drops=$((drops + 16#$dropped)) squeezes=$((squeezes + 16#$squeezed))
+    done <"$root/proc/net/softnet_stat"
+    note_count softnet.dropped "$drops" "packets dropped since boot: net.core.netdev_max_backlog"
+    note softnet.time_squeeze "$squeezes" info "receive turns cut short since boot: net.core.netdev_budget, if it grows fast"
+}
+
+# Queues of every device; qdiscs only the running system can tell.
+observe_devices() {
+    local folder name queues discipline
+    declare -A kinds=()
+    if is_live && command -v tc >/dev/null; then
+        local word kind dev rest
+        while read -r word kind rest dev name rest; do
+            if [[ $word == qdisc && $dev == dev && ! ${kinds[$name]+set} ]]; then kinds[$name]=$kind; fi
+        done < <(tc qdisc show 2>/dev/null)
+    fi
+    for folder in "$root"/sys/class/net/*/; do
+        folder=${folder%/} name=${folder##*/}
+        queues=("$folder"/queues/rx-*)
+        discipline=${kinds[$name]:-unknown}
+        show "$name" 20
+        note "device.$shown" "${#queues[@]} receive queues, qdisc $discipline" info \
+            "$program nic $shown says more"
+    done
+}
+
+observe_cpu() {
+    local file governors='' source
+    for file in "$root"/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor; do
+        read_line "$file" || continue
+        [[ " $governors " == *" $line "* ]] || governors+="${governors:+ }$line"
+    done
+    case $governors in
+    '') note cpu.governor none info "no frequency scaling here, or the hypervisor keeps it" ;;
+    performance) note cpu.governor performance ok "clocks stay up" ;;
+    *)
+        if [[ $profile == latency || $profile == loadgen ]]; then
+            note cpu.governor "$governors" warn "clocks fall when idle: the first requests after a pause are slower; performance avoids it"
+        else
+            note cpu.governor "$governors" info "clocks fall when idle"
+        fi
+        ;;
+    esac
+    if read_line "$root/sys/devices/system/clocksource/clocksource0/current_clocksource"; then
+        source=$line
+        case $source in
+        hpet | acpi_pm | jiffies) note clocksource "$source" warn "reading the clock is a slow system call with it: want tsc" ;;
+        *) note clocksource "$source" ok "reading the clock is cheap" ;;
+        esac
+    fi
+}
+
+observe_memory() {
+    local nodes=("$root"/sys/devices/system/node/node[0-9]*/)
+    if [[ ${#nodes[@]} -gt 1 ]]; then
+        note numa.nodes "${#nodes[@]}" info "keep a reactor, its memory and its device's interrupts on one node"
+    fi
+    if read_line "$root/proc/sys/fs/file-nr" && [[ $line =~ ^([0-9]+) ]]; then
+        note files.open "${BASH_REMATCH[1]}" info "of the whole host, to compare with fs.file-max"
+    fi
+}

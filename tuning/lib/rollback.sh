@@ -1,0 +1,152 @@
+# Puts back what a snapshot holds. A key that somebody changed after us is theirs, unless forced.
+# shellcheck shell=bash
+
+# One element for each key of the snapshot: restored, unchanged, refused, failed or missing.
+declare -a outcome=() outcome_current=()
+
+command_rollback() {
+    if ! open_state find; then
+        rollback_report nothing "no snapshots in $state_folder: nothing to roll back"
+        return
+    fi
+    lock_state
+    pick_snapshot || return 0
+    read_snapshot
+    check_place
+    # Half a rollback is a state that another rollback puts right, but nobody should have to.
+    trap '' TERM INT HUP
+    local index worst=0
+    for ((index = ${#saved_key[@]} - 1; index >= 0; index--)); do
+        restore_key "$index"
+        case ${outcome[index]} in
+        refused | missing) ((worst >= exit_drift)) || worst=$exit_drift ;;
+        denied) worst=$exit_privilege ;;
+        failed) worst=$exit_failed ;;
+        esac
+    done
+    if [[ $worst -eq 0 ]]; then
+        write_state rolled-back || die "$exit_failed" "the state of snapshot $snapshot cannot be written"
+        rollback_report rolled-back "rolled back $snapshot"
+    else
+        rollback_report incomplete "snapshot $snapshot is not wholly rolled back"
+    fi
+    exit "$worst"
+}
+
+# Sets `snapshot`: the named one, or the newest that is in force.
+pick_snapshot() {
+    local index
+    list_snapshots
+    if [[ $snapshot_name ]]; then
+        [[ -d $state_folder/snapshots/$snapshot_name ]] ||
+            usage_error "$state_folder has no snapshot $snapshot_name (${snapshots[*]:-none})"
+        snapshot=$snapshot_name
+        return
+    fi
+    for ((index = ${#snapshots[@]} - 1; index >= 0; index--)); do
+        read_state "${snapshots[index]}"
+        if [[ $state == applied || $state == applying ]]; then
+            snapshot=${snapshots[index]}
+            return
+        fi
+    done
+    rollback_report nothing "nothing to roll back"
+    return 1
+}
+
+# The values of one network namespace are not for another.
+check_place() {
+    local name rest saved_boot='' saved_namespace=''
+    while read -r name rest; do
+        case $name in
+        boot) saved_boot=$rest ;;
+        namespace) saved_namespace=$rest ;;
+        esac
+    done <"$state_folder/snapshots/$snapshot/meta"
+    read_place
+    if [[ ! $force && $boot == "$saved_boot" && $namespace != "$saved_namespace" ]]; then
+        die "$exit_unsupported" "snapshot $snapshot is of another network namespace ($saved_namespace): run this there, or --force"
+    fi
+}
+
+restore_key() {
+    local index=$1 key=${saved_key[$1]} type=${saved_type[$1]} old=${saved_old[$1]}
+    outcome[index]=unchanged outcome_current[index]=
+    key_path "$key"
+    if ! read_raw "$path"; then
+        # Of a key that was never written nothing needs to come back.
+        if [[ ${progress[$key]-} ]]; then outcome[index]=missing; fi
+        return
+    fi
+    trim "$raw"
+    outcome_current[index]=$trimmed
+    if [[ ! ${progress[$key]-} || $raw == "$old" ]]; then return; fi
+    if ! is_ours "$index"; then
+        if [[ ! $force ]]; then
+            if same_value "$type" "$raw" "$old"; then return; fi
+            outcome[index]=refused
+            return
+        fi
+    fi
+    if restore_value "$path" "$type" "$old"; then
+        outcome[index]=restored
+    elif [[ $EUID -ne 0 && ! -w $path ]]; then
+        outcome[index]=denied
+    else
+        outcome[index]=failed
+    fi
+}
+
+# Whether a key still holds what apply wrote. A file that a killed apply had just emptied counts as ours.
+is_ours() {
+    local key=${saved_key[$1]}
+    [[ ! $raw && ${progress[$key]} == begin ]] || same_value "${saved_type[$1]}" "$raw" "${saved_new[$1]}"
+}
+
+same_value() {
+    local first
+    normalise "$1" "$2" || return 1
+    first=$value
+    normalise "$1" "$3" && [[ $first == "$value" ]]
+}
+
+rollback_report() {
+    local index
+    if [[ $format == json ]]; then
+        rollback_json "$1"
+        return
+    fi
+    for index in "${!saved_key[@]}"; do
+        trim "${saved_old[index]}"
+        show_value "$trimmed" 100
+        case ${outcome[index]} in
+        restored) say "${saved_key[index]}: ${outcome_current[index]} -> $shown" ;;
+        refused) say "${saved_key[index]}: left at ${outcome_current[index]}: somebody changed it since apply set ${saved_new[index]} (was $shown); --force overrides" ;;
+        missing) say "${saved_key[index]}: not there any more (was $shown)" ;;
+        denied) say "${saved_key[index]}: needs root" ;;
+        failed) say "${saved_key[index]}: the kernel refused $shown" ;;
+        esac
+    done
+    say "$2"
+}
+
+rollback_json() {
+    local index
+    json_begin
+    json_text result "$1"
+    json_maybe snapshot "$snapshot"
+    json_key keys
+    json_open '['
+    for index in "${!saved_key[@]}"; do
+        trim "${saved_old[index]}"
+        json_open '{'
+        json_text key "${saved_key[index]}"
+        json_text outcome "${outcome[index]}"
+        json_text found "${outcome_current[index]}"
+        json_text before "$trimmed"
+        json_text applied "${saved_new[index]}"
+        json_close '}'
+    done
+    json_close ']'
+    json_end
+}
