@@ -1,5 +1,5 @@
 # Whether a key can be read and written here, and why not.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # Mount points under /proc and /sys that are read only, as container runtimes make them.
 read_only_mounts=()

@@ -1,5 +1,5 @@
 # Makes the changes of a plan: all of them or none.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # Set by a signal; looked at between two keys, so that none is left half written.
 stopped_by=
@@ -68,7 +68,7 @@ make_change() {
         failure="$key: wrote '$to', read back '$value'"
         return 1
     fi
-    if ! journal done "$key"; then
+    if ! journal "done" "$key"; then
         failure="the journal cannot be written"
         return 1
     fi

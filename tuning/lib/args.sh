@@ -1,6 +1,6 @@
 # The command line: every option is checked before anything of the host is read, and an option that a command
 # would not use is refused.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 
 command=
 format=text
@@ -124,18 +124,21 @@ parse_value() {
     local option=$1 text=$2
     case $option in
     --profile) profile=$text ;;
-    --connections | --processes | --rate | --stall | --reactors | --user-bytes | --kernel-bytes)
-        parse_count "$option" "$text" 1 1000000000
-        ;;
+    # The bounds keep every product of these within 64 bits.
+    --connections) parse_count "$option" "$text" 1 1000000000 ;;
+    --rate) parse_count "$option" "$text" 1 100000000 ;;
+    --processes | --user-bytes | --kernel-bytes) parse_count "$option" "$text" 1 1000000 ;;
+    --stall) parse_count "$option" "$text" 1 600000 ;;
+    --reactors) parse_count "$option" "$text" 1 4096 ;;
     --active) parse_count "$option" "$text" 0 1000000000 ;;
     --headroom) parse_count "$option" "$text" 0 1000 ;;
     --memory)
-        parse_scaled "$text" 1024 && ((number >= 1048576)) ||
+        { parse_scaled "$text" 1024 && ((number >= 1048576)); } ||
             usage_error "--memory '$text' is no amount of memory such as 16G"
         given[memory]=$number
         ;;
     --bandwidth)
-        parse_scaled "$text" 1000 && ((number >= 1000 && number <= 10000000000000)) ||
+        { parse_scaled "$text" 1000 && ((number >= 1000 && number <= 10000000000000)); } ||
             usage_error "--bandwidth '$text' is no number of bits a second such as 10G"
         given[bandwidth]=$number
         ;;
@@ -171,7 +174,7 @@ parse_value() {
 
 parse_count() {
     local option=$1 text=$2 least=$3 most=$4 name
-    is_number "$text" && ((text >= least && text <= most)) ||
+    { is_number "$text" && ((text >= least && text <= most)); } ||
         usage_error "$option '$text' is not a whole number from $least to $most"
     name=${option#--}
     if [[ $name == stall ]]; then name=stall_ms; fi

@@ -1,5 +1,5 @@
 # What every part uses: exit codes, messages, reading files of the host without starting a process.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 program=corelane-tune
 version=0.1.0
@@ -33,7 +33,7 @@ usage_error() {
 # The few programs we start. Everything else is bash.
 require_tools() {
     local tool lacking=()
-    for tool in date flock mkdir mv rm rmdir readlink stat sync sha256sum; do
+    for tool in flock id mkdir mv rm rmdir readlink stat sync sha256sum; do
         command -v "$tool" >/dev/null || lacking+=("$tool")
     done
     if [[ ${#lacking[@]} -gt 0 ]]; then

@@ -1,6 +1,6 @@
 # Judges every knob of the profile on this host. No process is started per knob: an audit of fifty files must not
 # take a second.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # By the index of the knob: the bytes read, the value in its one form, what the profile asks for, the formula with
 # numbers in it, what it should become, and the judgement:
@@ -120,7 +120,7 @@ fill_target() {
         ;;
     ports)
         # The one list that a table can ask for is that of the ports in use, within ranges.
-        [[ ${knob_target[index]} == listening:* ]] && normalise ports "${knob_target[index]#*:}" ||
+        { [[ ${knob_target[index]} == listening:* ]] && normalise ports "${knob_target[index]#*:}"; } ||
             formula_broken "$index" "a list is listening:LOW-HIGH"
         listening_within "$value"
         knob_wanted[index]=$value knob_filled[index]="the ports in use there: ${value:-none}"

@@ -1,6 +1,6 @@
 # A calculator for the formulas of the tables: whole numbers, + - * / % ( ), min max ceil pow2, and the names
 # in `vars`. What is in a table is never run by the shell.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # Name to value. Filled by host.sh and args.sh.
 declare -A vars=()
@@ -11,7 +11,7 @@ readonly formula_limit=4611686018427387904
 # Sets `result` to the value of a formula and `filled` to the formula with the numbers in place of the names.
 # On failure sets `formula_error`.
 formula() {
-    formula_text=$1 filled= formula_error=
+    formula_text=$1 filled='' formula_error=''
     formula_depth=0
     formula_next || return 1
     formula_sum || return 1

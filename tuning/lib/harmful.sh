@@ -1,5 +1,5 @@
 # Settings that should not be there, wherever they stand: in the files that are read at boot, and in force now.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # One element for each find.
 declare -a find_key=() find_value=() find_place=() find_severity=() find_reason=() find_instead=() find_source=()
@@ -111,7 +111,8 @@ judge_setting() {
 # A line for a key that is not there sets nothing.
 judge_missing() {
     local key=$1 text=$2 place=$3
-    [[ $key == net.core.* || $key == net.ipv4.tcp_* || $key == net.ipv4.udp_* ]] && is_key "$key" || return 0
+    [[ $key == net.core.* || $key == net.ipv4.tcp_* || $key == net.ipv4.udp_* ]] || return 0
+    is_key "$key" || return 0
     # Another namespace shows fewer keys: there nothing follows from one that is missing.
     [[ $netns == initial && -d $root/proc/sys/net/core ]] || return 0
     key_path "$key"
@@ -148,7 +149,8 @@ scan_live() {
         judged[$key]=yes
         key_path "$key"
         # Reading this one does nothing, and says nothing of what was written.
-        [[ $key != vm.drop_caches ]] && read_raw "$path" || continue
+        [[ $key != vm.drop_caches ]] || continue
+        read_raw "$path" || continue
         trim "$raw"
         # What is in force on a small host may be its kernel's own choice: only what no kernel chooses counts.
         [[ $key != net.ipv4.tcp_max_tw_buckets && $key != net.netfilter.nf_conntrack_max ]] || continue
@@ -170,7 +172,8 @@ judge_live() {
 # Ports in use that the range in force covers and nothing reserves.
 judge_port_range() {
     local low high part first last covered='' reserved parts=()
-    read_raw "$root/proc/sys/net/ipv4/ip_local_port_range" && normalise range "$raw" || return 0
+    read_raw "$root/proc/sys/net/ipv4/ip_local_port_range" || return 0
+    normalise range "$raw" || return 0
     read -r low high <<<"$value"
     reserved=
     if read_raw "$root/proc/sys/net/ipv4/ip_local_reserved_ports" && normalise ports "$raw"; then reserved=$value; fi

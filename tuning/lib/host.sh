@@ -1,5 +1,5 @@
 # What kind of host this is: kernel, memory, CPUs, container, namespace. And the load of the profile.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # Sets `kernel`, `kernel_number`, `container`, `netns` and the host's names in `vars`.
 read_host() {
@@ -70,6 +70,8 @@ read_cgroup() {
         file=
         if [[ $hierarchy == 0 && ! $controllers ]]; then
             folder=$root/sys/fs/cgroup file=$kind.max
+            # Both versions at once.
+            if [[ -d $folder/unified ]]; then folder+=/unified; fi
         elif [[ ,$controllers, == *,$kind,* ]]; then
             folder=$root/sys/fs/cgroup/$kind file=$kind.max
             if [[ $kind == memory ]]; then file=memory.limit_in_bytes; fi
@@ -153,7 +155,7 @@ choose_profile() {
     if [[ ${given[connections]-} && ! ${given[active]-} ]] && ((vars[active] > given[connections])); then
         vars[active]=${given[connections]}
     fi
-    for name in "${!given[@]}"; do vars[$name]=${given[$name]}; done
+    for name in "${!given[@]}"; do vars["$name"]=${given["$name"]}; done
     if ((vars[active] > vars[connections])); then
         usage_error "--active ${vars[active]} is more than the ${vars[connections]} connections of the profile"
     fi
@@ -163,13 +165,15 @@ choose_profile() {
 }
 
 derive_load() {
-    local factor=$((100 + vars[headroom]))
+    local factor=$((100 + vars[headroom])) bytes_in_ms
     vars[mem_pages]=$((vars[memory] / vars[page]))
     vars[per_process]=$(((vars[connections] + vars[processes] - 1) / vars[processes]))
     # Beside the connections a process has listeners, pollers, logs and upstreams.
     vars[nofile]=$((vars[per_process] * factor / 100 + 512))
     vars[files]=$((vars[connections] * factor / 100 + vars[processes] * 512))
-    vars[bdp]=$((vars[bandwidth] / 8 * vars[rtt_us] / 1000000))
+    # In two steps: their product may not fit into 64 bits.
+    bytes_in_ms=$((vars[bandwidth] / 8000))
+    vars[bdp]=$((bytes_in_ms * vars[rtt_us] / 1000))
     vars[accept_queue]=$((vars[rate] * vars[stall_ms] * factor / 100000))
     # The kernel keeps a socket in TIME_WAIT for 60 seconds, which no key changes.
     vars[time_wait]=$((vars[rate] * 60))

@@ -1,5 +1,5 @@
 # Writes JSON. Texts of a host may hold anything: what is no UTF-8 becomes the replacement character.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 json_comma=
 
@@ -83,6 +83,13 @@ json_key() {
 json_text() {
     json_quote "$2"
     printf '%s"%s":%s' "$json_comma" "$1" "$quoted"
+    json_comma=,
+}
+
+# json_item VALUE: a text in a list.
+json_item() {
+    json_quote "$1"
+    printf '%s%s' "$json_comma" "$quoted"
     json_comma=,
 }
 

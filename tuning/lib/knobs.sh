@@ -1,5 +1,5 @@
 # Loads the tables. A row that does not fit is refused as a whole: half a table would tune half a host.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # One element of each array is one knob, in the order of the table, which is the order of writing.
 declare -a knob_key=() knob_type=() knob_scope=() knob_since=() knob_until=() knob_default=() knob_direction=()

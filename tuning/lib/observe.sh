@@ -1,6 +1,6 @@
 # What else stands in the way: limits, counters of the kernel, queues, interrupts, power, memory. Shown, never
 # changed.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # One element each: name, value, verdict (ok, warn or info) and what it means.
 declare -a seen_name=() seen_value=() seen_verdict=() seen_meaning=()
@@ -30,18 +30,18 @@ observe_host() {
 observe_cgroup() {
     read_cgroup pids
     if [[ $cgroup_value == max ]]; then
-        note cgroup.pids.max max ok "no limit on threads and processes"
+        note "cgroup pids.max" max ok "no limit on threads and processes"
     elif ((cgroup_value < vars[cores] * 4 + vars[processes] * 4)); then
-        note cgroup.pids.max "$cgroup_value" warn "threads and processes of this group; too few for the reactors"
+        note "cgroup pids.max" "$cgroup_value" warn "threads and processes of this group; too few for the reactors"
     else
-        note cgroup.pids.max "$cgroup_value" ok "threads and processes of this group"
+        note "cgroup pids.max" "$cgroup_value" ok "threads and processes of this group"
     fi
     read_cgroup memory
     if [[ $cgroup_value == max ]]; then
-        note cgroup.memory.max max ok "no limit on memory; kernel memory of sockets counts too"
+        note "cgroup memory.max" max ok "no limit on memory; kernel memory of sockets counts too"
     else
         human_bytes "$cgroup_value"
-        note cgroup.memory.max "$cgroup_value" info "$human; kernel memory of sockets counts too: see size"
+        note "cgroup memory.max" "$cgroup_value" info "$human; kernel memory of sockets counts too: see size"
     fi
 }
 
@@ -205,7 +205,7 @@ observe_cpu() {
 }
 
 observe_memory() {
-    local nodes=("$root"/sys/devices/system/node/node[0-9]*/)
+    local nodes=("$root"/sys/devices/system/node/node*/)
     if [[ ${#nodes[@]} -gt 1 ]]; then
         note numa.nodes "${#nodes[@]}" info "keep a reactor, its memory and its device's interrupts on one node"
     fi

@@ -1,0 +1,249 @@
+# Keeps values over a reboot, in files of our own: never a line in a file of somebody else.
+# shellcheck shell=bash disable=SC2034,SC2154
+
+readonly sysctl_file=/etc/sysctl.d/90-corelane.conf limits_file=/etc/security/limits.d/90-corelane.conf
+
+# The files to be written: path under the root, and what goes below the header.
+declare -a own_path=() own_body=()
+# What became of each file: written, same, removed.
+declare -a own_outcome=()
+
+command_persist() {
+    evaluate_knobs
+    compose_sysctl
+    if [[ $unit ]]; then compose_unit; fi
+    if [[ ${#users[@]} -gt 0 ]]; then compose_limits; fi
+    local index
+    for index in "${!own_path[@]}"; do check_writable "${own_path[index]}"; done
+    for index in "${!own_path[@]}"; do
+        if ! write_own "$index"; then
+            unwrite_own "$index"
+            die "$exit_failed" "${own_path[index]} cannot be written: everything is as it was before"
+        fi
+    done
+    persist_report
+}
+
+# Every key that is other than it would be without us: what apply would change now, what it has changed, what our
+# file holds already.
+compose_sysctl() {
+    local index body='' key rest
+    declare -A keep=()
+    if is_own "$root$sysctl_file"; then
+        while read -r key rest; do
+            if [[ $key != '#'* ]]; then keep[$key]=yes; fi
+        done <"$root$sysctl_file"
+    fi
+    find_applied
+    for index in "${!knob_key[@]}"; do
+        key=${knob_key[index]}
+        case ${knob_status[index]} in
+        change) ;;
+        ok) [[ ${keep[$key]+set} || ${applied[$key]-} == "${knob_current[index]}" ]] || continue ;;
+        *) continue ;;
+        esac
+        if [[ $key == /* ]]; then
+            warn "$key is no sysctl and is not kept: for systemd a line in /etc/tmpfiles.d, 'w $key - - - - ${knob_final[index]}'"
+            continue
+        fi
+        body+="# ${knob_reason[index]}"$'\n'"$key = ${knob_final[index]}"$'\n'
+    done
+    if [[ $body ]]; then
+        own_path+=("$sysctl_file") own_body+=("$body")
+    fi
+    if [[ $netns == own ]]; then warn "files of /etc/sysctl.d are for the boot of a host: this is a network namespace of its own"; fi
+}
+
+# Fills `applied`: key to the value that snapshots in force have set.
+find_applied() {
+    local name index
+    declare -gA applied=()
+    state_folder=${state_option:-$root/var/lib/$program}
+    [[ -r $state_folder/snapshots ]] || return 0
+    list_snapshots
+    for name in "${snapshots[@]}"; do
+        read_state "$name"
+        [[ $state == applied ]] || continue
+        snapshot=$name
+        read_snapshot
+        for index in "${!saved_key[@]}"; do applied[${saved_key[index]}]=${saved_new[index]}; done
+    done
+    snapshot=
+}
+
+compose_unit() {
+    local file most=${vars[nofile]} number
+    # A higher limit in another file of the unit stays as it is.
+    for file in "$root"/{lib,usr/lib,run,etc}/systemd/system/"$unit" "$root"/{lib,usr/lib,run,etc}/systemd/system/"$unit".d/*.conf; do
+        [[ $file != */90-corelane.conf ]] || continue
+        read_raw "$file" || continue
+        if [[ $'\n'$raw =~ $'\n'[[:blank:]]*LimitNOFILE[[:blank:]]*=[[:blank:]]*([0-9a-z:]+) ]]; then
+            number=${BASH_REMATCH[1]#*:}
+            if [[ $number == infinity ]]; then
+                most=infinity
+            elif is_number "$number" && [[ $most != infinity ]] && ((number > most)); then
+                most=$number
+            fi
+        fi
+    done
+    own_path+=("/etc/systemd/system/$unit.d/90-corelane.conf")
+    own_body+=("[Service]"$'\n'"LimitNOFILE=$most"$'\n')
+}
+
+compose_limits() {
+    local user body='' most
+    for user in "${users[@]}"; do
+        existing_limit "$user"
+        body+="$user soft nofile $most"$'\n'"$user hard nofile $most"$'\n'
+    done
+    own_path+=("$limits_file")
+    own_body+=("$body")
+}
+
+# Sets `most` to the larger of what is needed and what other files give the user.
+existing_limit() {
+    local file domain kind item number
+    most=${vars[nofile]}
+    for file in "$root/etc/security/limits.conf" "$root"/etc/security/limits.d/*.conf; do
+        [[ $file != */90-corelane.conf && -r $file ]] || continue
+        while read -r domain kind item number; do
+            if [[ $domain == "$1" && $item == nofile ]] && is_number "${number%%[!0-9]*}" && ((${number%%[!0-9]*} > most)); then
+                most=${number%%[!0-9]*}
+            fi
+        done <"$file"
+    done
+}
+
+# Whether a file is one of ours.
+is_own() {
+    [[ -f $1 && ! -L $1 ]] && read_line "$1" && [[ $line == "# $program "+([0-9.])" wrote this file"* ]]
+}
+
+# Sets `body` to what is below the header and `body_kept` if nobody edited it.
+read_own() {
+    local header sum
+    read_raw "$1" || return 1
+    body=${raw#*$'\n# body '}
+    sum=${body%%$'\n'*}
+    body=${body#*$'\n'}
+    header=${raw%"$body"}
+    folder_made=
+    if [[ $header == *$'\n# folder made here\n'* ]]; then folder_made=yes; fi
+    body_kept=
+    checksum "$body"
+    if [[ $sum == "$check" ]]; then body_kept=yes; fi
+}
+
+checksum() {
+    check=$(printf '%s' "$1" | sha256sum)
+    check=${check%% *}
+}
+
+# Refuses what is not ours, before anything is written.
+check_writable() {
+    local file=$root$1 folder=$root${1%/*}
+    if [[ -e $file || -L $file ]]; then
+        is_own "$file" || die "$exit_unsupported" "$1 is there and $program did not make it: nothing was written"
+        read_own "$file"
+        [[ $body_kept ]] || die "$exit_unsupported" "$1 was edited since: unpersist --force removes it; nothing was written"
+    fi
+    while [[ ! -e $folder && $folder == */* ]]; do folder=${folder%/*}; done
+    [[ -w ${folder:-/} ]] || die "$exit_privilege" "$1 cannot be written: is this root? nothing was written"
+}
+
+write_own() {
+    local path=${own_path[$1]} text=${own_body[$1]} file folder made=
+    file=$root$path folder=$root${path%/*}
+    own_outcome[$1]=written
+    if is_own "$file"; then
+        read_own "$file"
+        made=$folder_made
+        if [[ $body == "$text" ]]; then
+            own_outcome[$1]=same
+            return
+        fi
+        own_earlier[$1]=$raw
+    elif [[ ! -d $folder ]]; then
+        mkdir -p -- "$folder" 2>/dev/null || return 1
+        made=yes
+    fi
+    read_clock
+    checksum "$text"
+    {
+        say "# $program $version wrote this file: do not edit it, '$program unpersist' takes it away."
+        say "# when $now, by ${SUDO_USER:-$(id -un 2>/dev/null || say "$EUID")}"
+        say "# plan --profile $profile --connections ${vars[connections]} --processes ${vars[processes]} --active ${vars[active]}" \
+            "--rate ${vars[rate]} --rtt $((vars[rtt_us] / 1000)).$(printf '%03d' $((vars[rtt_us] % 1000)))" \
+            "--bandwidth ${vars[bandwidth]} --stall ${vars[stall_ms]} --headroom ${vars[headroom]} --memory ${vars[memory]}"
+        if [[ $made ]]; then say "# folder made here"; fi
+        say "# body $check"
+        printf '%s' "$text"
+    } 2>/dev/null >"$file.corelane-new" && sync -- "$file.corelane-new" && mv -f -- "$file.corelane-new" "$file"
+}
+
+# Takes back the files before INDEX, and what is left of that one.
+unwrite_own() {
+    local index file
+    for ((index = $1; index >= 0; index--)); do
+        file=$root${own_path[index]}
+        rm -f -- "$file.corelane-new"
+        [[ $index -lt $1 && ${own_outcome[index]} == written ]] || continue
+        if [[ ${own_earlier[index]+set} ]]; then printf '%s' "${own_earlier[index]}" >"$file"; else rm -f -- "$file"; fi
+    done
+}
+declare -A own_earlier=()
+
+command_unpersist() {
+    local file index
+    for file in "$root$sysctl_file" "$root"/etc/systemd/system/*.service.d/90-corelane.conf "$root$limits_file"; do
+        if is_own "$file"; then own_path+=("${file#"$root"}"); fi
+    done
+    # All are looked at before the first is removed.
+    for index in "${!own_path[@]}"; do
+        file=$root${own_path[index]}
+        read_own "$file"
+        [[ $body_kept || $force ]] ||
+            die "$exit_drift" "${own_path[index]} was edited since: --force removes it all the same; nothing was removed"
+        [[ -w ${file%/*} ]] || die "$exit_privilege" "${own_path[index]} cannot be removed: is this root? nothing was removed"
+    done
+    for index in "${!own_path[@]}"; do
+        file=$root${own_path[index]}
+        read_own "$file"
+        rm -- "$file" || die "$exit_failed" "${own_path[index]} cannot be removed"
+        own_outcome[index]=removed
+        # Only a folder of ours, and only if nobody has put anything else in it.
+        if [[ $folder_made ]]; then rmdir -- "${file%/*}" 2>/dev/null || true; fi
+    done
+    persist_report
+}
+
+persist_report() {
+    local index
+    if [[ $format == json ]]; then
+        json_begin
+        json_key files
+        json_open '['
+        for index in "${!own_path[@]}"; do
+            json_open '{'
+            json_text path "${own_path[index]}"
+            json_text outcome "${own_outcome[index]}"
+            json_close '}'
+        done
+        json_close ']'
+        json_end
+        return
+    fi
+    if [[ ${#own_path[@]} -eq 0 ]]; then
+        if [[ $command == persist ]]; then say "nothing to keep: this host fits $profile without us"; else say "no files of $program"; fi
+    fi
+    for index in "${!own_path[@]}"; do
+        case ${own_outcome[index]} in
+        written) say "wrote ${own_path[index]}" ;;
+        same) say "${own_path[index]} is as it should be" ;;
+        removed) say "removed ${own_path[index]}" ;;
+        esac
+        if [[ ${own_outcome[index]} != same && ${own_path[index]} == */systemd/* ]]; then
+            say "  then: systemctl daemon-reload, and restart the service"
+        fi
+    done
+}

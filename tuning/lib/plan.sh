@@ -1,5 +1,5 @@
 # What apply would do, and whether the host still fits.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # The changes that will be made, by index of this list: for knobs, and for the files of a device.
 declare -a change_key=() change_type=() change_from=() change_to=() change_raw=() change_why=()

@@ -1,5 +1,5 @@
 # Puts back what a snapshot holds. A key that somebody changed after us is theirs, unless forced.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # One element for each key of the snapshot: restored, unchanged, refused, failed or missing.
 declare -a outcome=() outcome_current=()

@@ -5,7 +5,7 @@
 #   state    applying, applied, undone (apply failed and put everything back) or rolled-back
 # The journal is not synced: a power failure takes the values of the kernel with it, a killed process does not
 # take what it handed to write.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 state_folder=
 snapshot=

@@ -1,5 +1,5 @@
 # Text for people.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # Sets `shown` to a text of the host with what would move a terminal's cursor made visible, and cut to a length.
 show() {

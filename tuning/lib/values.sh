@@ -2,7 +2,7 @@
 # goes further in the direction a knob is meant to move. Types: int, vector (numbers side by side), range (two
 # ports), ports (a list of ports and ranges), cpulist (the same for CPUs), mask (hexadecimal), word, and choice
 # (words with the chosen one in brackets).
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # normalise TYPE TEXT: sets `value` to the one way of writing it. Fails if it is not of that type.
 normalise() {
