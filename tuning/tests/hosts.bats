@@ -1,0 +1,168 @@
+#!/usr/bin/env bats
+# Every command on every kind of host, and what each kind is known by.
+
+setup() {
+    load helpers
+}
+
+@test "every profile is audited, planned and sized on every host, in text and JSON" {
+    for kind in "${host_kinds[@]}"; do
+        make_host "$kind"
+        before=$(stamps)
+        for profile in "${all_profiles[@]}"; do
+            json_of audit --profile "$profile" | assert_schema audit
+            json_of plan --profile "$profile" | assert_schema plan
+            json_of size --profile "$profile" | assert_schema size
+        done
+        for command in audit plan size; do
+            on_host "$command" --profile throughput
+            assert_success
+        done
+        assert_equal "$(stamps)" "$before"
+        # Reading leaves no state folder either.
+        [[ ! -e $host/var ]]
+    done
+}
+
+@test "apply, verify, apply again and rollback on every host, for every profile" {
+    for kind in "${host_kinds[@]}"; do
+        make_host "$kind"
+        for profile in "${all_profiles[@]}"; do
+            before=$(picture)
+            planned=$(json_of plan --profile "$profile" | jq '.changes | length')
+            json_of apply --profile "$profile" >"$BATS_TEST_TMPDIR/json"
+            assert_schema apply <"$BATS_TEST_TMPDIR/json"
+            assert_equal "$(jq '.changes | length' "$BATS_TEST_TMPDIR/json")" "$planned"
+            on_host verify --profile "$profile"
+            assert_success
+            on_host apply --profile "$profile"
+            assert_success
+            assert_line --partial "nothing to change"
+            json_of rollback | assert_schema rollback
+            assert_equal "$(picture)" "$before"
+        done
+    done
+}
+
+@test "Debian 12: no limit on files is understood and left alone" {
+    make_host debian12
+    on_host audit --profile idle-c100k
+    assert_line --partial "fs.file-max = no limit"
+    run jq -r '.knobs[] | select(.key == "fs.file-max") | .current, .status' <(json_of audit --profile idle-c100k)
+    assert_line --index 0 9223372036854775807
+    assert_line --index 1 ok
+    assert_equal "$(json_of audit --profile idle-c100k | jq -r '.observations[] | select(.name == "systemd.DefaultLimitNOFILE").value')" 1024:524288
+}
+
+@test "a container: said to be one, its limits are those of the group, nothing can be written" {
+    make_host container
+    json_of audit --profile idle-c100k >"$BATS_TEST_TMPDIR/json"
+    run jq -r '.host.container, .host.network_namespace, .inputs.memory, ([.knobs[] | select(.writable)] | length)' "$BATS_TEST_TMPDIR/json"
+    assert_output $'docker\nown\n1073741824\n0'
+    run jq -r '.knobs[] | select(.key == "net.ipv4.tcp_mem") | .status, .why' "$BATS_TEST_TMPDIR/json"
+    assert_output $'missing\nbelongs to the host: this network namespace does not show it'
+    run jq -r '.knobs[] | select(.key == "net.ipv4.tcp_migrate_req") | .status, .why' "$BATS_TEST_TMPDIR/json"
+    assert_output $'blocked\n/proc/sys is mounted read only here (container: docker)'
+    run jq -r '.observations[] | select(.name == "cgroup pids.max") | .value, .verdict' "$BATS_TEST_TMPDIR/json"
+    assert_output $'6\nwarn'
+    on_host apply --profile idle-c100k
+    assert_success
+    assert_line --partial "not done: net.ipv4.tcp_migrate_req is 0, should be 1"
+    on_host size --profile idle-c100k
+    assert_line --regexp '^  memory: [0-9]+ bytes'
+    assert_line --partial "there is: 1073741824"
+}
+
+@test "Linux 4.19: keys of later kernels are missing with their version, the old backlog is raised" {
+    make_host old
+    run jq -r '.knobs[] | select(.key == "net.ipv4.tcp_migrate_req") | .why' <(json_of audit --profile idle-c100k)
+    assert_output "comes with Linux 5.14, this is 4.19.0-27-amd64"
+    on_host plan --profile idle-c100k
+    assert_line -- "-net.core.somaxconn = 128"
+    assert_line -- "+net.core.somaxconn = 4096"
+    run jq -r .inputs.memory <(json_of audit --profile idle-c100k)
+    assert_output 4294967296
+}
+
+@test "bare metal: what the kernel counted, the governor, NUMA and a full conntrack table are told" {
+    make_host bare
+    json_of audit --profile latency >"$BATS_TEST_TMPDIR/json"
+    told() { jq -r --arg name "$1" '.observations[] | select(.name == $name) | "\(.value) \(.verdict)"' "$BATS_TEST_TMPDIR/json"; }
+    assert_equal "$(told TcpExt.ListenOverflows)" "7 warn"
+    assert_equal "$(told TcpExt.ListenDrops)" "9 warn"
+    assert_equal "$(told softnet.dropped)" "2 warn"
+    assert_equal "$(told conntrack.count)" "250000 warn"
+    assert_equal "$(told conntrack.drops)" "13 warn"
+    assert_equal "$(told cpu.governor)" "powersave warn"
+    assert_equal "$(told numa.nodes)" "2 info"
+    assert_equal "$(told clocksource)" "tsc ok"
+    on_host plan --profile latency
+    assert_line -- "-kernel.numa_balancing = 1"
+    assert_line -- "+/sys/kernel/mm/transparent_hugepage/enabled = madvise"
+}
+
+@test "a plan is a unified diff with the formulas filled in" {
+    make_host debian12
+    on_host plan --profile loadgen --connections 200000 --rate 9000
+    assert_success
+    assert_line --index 0 -- "--- now"
+    assert_line --index 1 -- "+++ loadgen"
+    assert_line --partial "raise to 540000+200000"
+    assert_line -- "+net.ipv4.tcp_max_tw_buckets = 740000"
+    printf '%s\n' "$output" | grep -v '^# not done' >"$BATS_TEST_TMPDIR/diff"
+    sed -n 's/^-\([^-]\)/\1/p' "$BATS_TEST_TMPDIR/diff" >"$BATS_TEST_TMPDIR/file"
+    (cd "$BATS_TEST_TMPDIR" && patch --silent file diff)
+    run cat "$BATS_TEST_TMPDIR/file"
+    assert_line "net.ipv4.tcp_max_tw_buckets = 740000"
+    refute_line --partial "65536"
+}
+
+@test "an administrator's higher value is left, field by field" {
+    make_host debian12
+    put proc/sys/net/core/somaxconn 50000
+    put proc/sys/net/ipv4/tcp_rmem $'8192\t262144\t1000'
+    put proc/sys/net/ipv4/ip_local_port_range $'5000\t60000'
+    on_host apply --profile throughput --bandwidth 1G --rtt 100
+    assert_success
+    get net.core.somaxconn
+    assert_equal "$stored" 50000
+    get net.ipv4.tcp_rmem
+    assert_equal "$stored" "8192 262144 25000000"
+    on_host apply --profile loadgen
+    assert_success
+    get net.ipv4.ip_local_port_range
+    assert_equal "$stored" "5000 65535"
+}
+
+@test "ports in use that a wider range would cover are reserved, beside those that are" {
+    make_host debian12
+    put proc/sys/net/ipv4/ip_local_reserved_ports 9148,20000-20010
+    on_host apply --profile loadgen
+    assert_success
+    get net.ipv4.ip_local_reserved_ports
+    # 0x2B67 listens; 8080 does too, but is below the range.
+    assert_equal "$stored" "9148,11111,20000-20010"
+}
+
+@test "half a /proc: what cannot be read is told and never written" {
+    make_host debian12
+    rm "$host"/proc/{meminfo,net/netstat,net/sockstat,net/softnet_stat,net/tcp,self/cgroup,self/mountinfo,self/limits}
+    rm "$host/proc/sys/net/core/somaxconn" && mkdir "$host/proc/sys/net/core/somaxconn"
+    printf 'garbage\n' >"$host/proc/sys/net/ipv4/tcp_mtu_probing"
+    : >"$host/proc/sys/net/ipv4/tcp_sack"
+    printf '4096 16384\n' >"$host/proc/sys/net/ipv4/tcp_wmem"
+    on_host audit --profile throughput
+    assert_failure 4
+    assert_output --partial "state --memory"
+    json_of audit --profile throughput --memory 8G | assert_schema audit
+    before=$(picture | grep -E 'somaxconn|mtu_probing|tcp_sack|tcp_wmem')
+    on_host apply --profile throughput --memory 8G
+    assert_success
+    assert_line --partial "not done: net.ipv4.tcp_mtu_probing: holds no int"
+    assert_line --partial "not done: net.core.somaxconn: cannot be read"
+    assert_equal "$(picture | grep -E 'somaxconn|mtu_probing|tcp_sack|tcp_wmem')" "$before"
+    rm "$host/proc/sys/kernel/osrelease"
+    on_host audit --profile throughput --memory 8G
+    assert_failure 4
+    assert_output --partial "is this Linux?"
+}
