@@ -1,9 +1,15 @@
-//! Histograms of latencies, and how they are printed.
+//! Histograms of latencies: recorded, merged, kept in files and printed.
 
 use std::fmt::Write as _;
 
+use anyhow::{Context, Result, anyhow};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use hdrhistogram::serialization::{Deserializer as HdrDeserializer, Serializer as _, V2DeflateSerializer};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest latency told apart from longer ones.
 const LONGEST_NS: u64 = 100_000_000_000;
@@ -16,6 +22,156 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are valid")
 }
 
+/// Latencies in nanoseconds, from 1 ns to 100 s; what lasted longer counts as 100 s.
+///
+/// In a file it is the HDR histogram (V2, compressed, base64), beside the usual percentiles in
+/// microseconds for whoever reads the file without a library. Only the histogram is read back.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<Histogram<u64>> for Latencies {
+    fn from(histogram: Histogram<u64>) -> Self {
+        Self(histogram)
+    }
+}
+
+impl Latencies {
+    /// None yet, to be kept to three significant digits (0.1%).
+    pub(crate) fn new() -> Self {
+        Self(histogram())
+    }
+
+    /// None yet, to be kept to two significant digits (1%): an eighth of the memory, for one of
+    /// many seconds. It grows with the largest value.
+    pub(crate) fn coarse() -> Self {
+        Self(Histogram::new(2).expect("two digits are valid"))
+    }
+
+    /// Adds one of `ns`.
+    pub(crate) fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns.clamp(1, LONGEST_NS));
+    }
+
+    /// Adds one of `ns`, and what those would have seen that were due every `expected_ns` while it
+    /// kept the sender from sending: the correction for coordinated omission, for senders that wait
+    /// for their reply. A sender that counts from the intended start needs none.
+    pub(crate) fn record_corrected(&mut self, ns: u64, expected_ns: u64) {
+        let ns = ns.clamp(1, LONGEST_NS);
+        self.record(ns);
+        let mut missed = ns.saturating_sub(expected_ns);
+        while expected_ns > 0 && missed >= expected_ns {
+            self.record(missed);
+            missed -= expected_ns;
+        }
+    }
+
+    /// Adds all of another's.
+    pub(crate) fn merge(&mut self, other: &Self) -> Result<()> {
+        self.0.add(&other.0).map_err(|error| anyhow!("cannot merge histograms: {error}"))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The value in nanoseconds that the share `quantile` (0 to 1) does not exceed; `None` if there is
+    /// no latency.
+    pub(crate) fn quantile_ns(&self, quantile: f64) -> Option<u64> {
+        (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile))
+    }
+
+    /// As [`Latencies::quantile_ns`], in microseconds.
+    pub(crate) fn quantile_us(&self, quantile: f64) -> Option<f64> {
+        self.quantile_ns(quantile).map(|ns| ns as f64 / 1e3)
+    }
+
+    /// The largest in microseconds.
+    pub(crate) fn max_us(&self) -> Option<f64> {
+        self.quantile_us(1.0)
+    }
+
+    /// The mean in microseconds.
+    pub(crate) fn mean_us(&self) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.mean() / 1e3)
+    }
+
+    /// The histogram of nanoseconds.
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
+    fn encode(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(&self.0, &mut bytes)
+            .map_err(|error| anyhow!("cannot write a histogram: {error}"))?;
+        Ok(BASE64_STANDARD.encode(bytes))
+    }
+
+    fn decode(text: &str) -> Result<Self> {
+        let bytes = BASE64_STANDARD.decode(text).context("a histogram is not base64")?;
+        HdrDeserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .map(Self)
+            .map_err(|error| anyhow!("not an HDR histogram: {error}"))
+    }
+}
+
+/// How [`Latencies`] stand in a file.
+#[derive(Serialize)]
+struct Written {
+    count: u64,
+    mean_us: Option<f64>,
+    stdev_us: Option<f64>,
+    min_us: Option<f64>,
+    p50_us: Option<f64>,
+    p75_us: Option<f64>,
+    p90_us: Option<f64>,
+    p99_us: Option<f64>,
+    p99_9_us: Option<f64>,
+    p99_99_us: Option<f64>,
+    max_us: Option<f64>,
+    hdr_v2_ns: String,
+}
+
+impl Serialize for Latencies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let at = |quantile| self.quantile_us(quantile);
+        Written {
+            count: self.count(),
+            mean_us: self.mean_us(),
+            stdev_us: self.mean_us().map(|_| self.0.stdev() / 1e3),
+            min_us: self.mean_us().map(|_| self.0.min() as f64 / 1e3),
+            p50_us: at(0.5),
+            p75_us: at(0.75),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p99_9_us: at(0.999),
+            p99_99_us: at(0.9999),
+            max_us: self.max_us(),
+            hdr_v2_ns: self.encode().map_err(|error| S::Error::custom(format!("{error:#}")))?,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Latencies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Read {
+            hdr_v2_ns: String,
+        }
+        let Read { hdr_v2_ns } = Read::deserialize(deserializer)?;
+        Self::decode(&hdr_v2_ns).map_err(|error| D::Error::custom(format!("{error:#}")))
+    }
+}
 /// The percentiles that are compared, in nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Percentiles {

@@ -5,12 +5,16 @@ mod compare;
 mod cpu;
 mod echo_server;
 mod interrupt;
+#[allow(dead_code)]
 mod latency;
 mod limits;
 mod load;
+#[allow(dead_code)]
 mod outcome;
 mod pattern;
 mod process;
+#[allow(dead_code, unused_imports)]
+mod result;
 mod stats;
 
 use std::process::ExitCode;
@@ -41,10 +45,10 @@ fn main() -> ExitCode {
         Command::EchoServer(args) => echo_server::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => outcome::Status::Fine.into(),
         Err(error) => {
-            eprintln!("corelane-bench: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("corelane-bench: {}", outcome::line(&error));
+            outcome::Status::of(&error).into()
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Medians, intervals for them by resampling, and straight lines through points.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Resamples behind each interval.
 const RESAMPLES: usize = 10_000;
 
 /// A median and its 95% percentile-bootstrap interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Estimate {
     pub(crate) median: f64,
     pub(crate) low: f64,
@@ -72,7 +72,7 @@ fn quantile_of_sorted(sorted: &[f64], quantile: f64) -> f64 {
 }
 
 /// A straight line through points by least squares, and how well it fits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) slope: f64,
     pub(crate) intercept: f64,
