@@ -20,6 +20,11 @@ impl CpuList {
         self.0.len()
     }
 
+    /// Their numbers, in ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().copied()
+    }
+
     /// The list holding only the CPU for the `index`th thread, round robin.
     pub(crate) fn for_thread(&self, index: usize) -> Self {
         Self(vec![self.0[index % self.0.len()]])

@@ -107,7 +107,8 @@ impl Latencies {
         &self.0
     }
 
-    fn encode(&self) -> Result<String> {
+    /// The histogram as HDR V2, compressed, in base64.
+    pub(crate) fn encode(&self) -> Result<String> {
         let mut bytes = Vec::new();
         V2DeflateSerializer::new()
             .serialize(&self.0, &mut bytes)
@@ -115,7 +116,8 @@ impl Latencies {
         Ok(BASE64_STANDARD.encode(bytes))
     }
 
-    fn decode(text: &str) -> Result<Self> {
+    /// The reverse of [`Latencies::encode`].
+    pub(crate) fn decode(text: &str) -> Result<Self> {
         let bytes = BASE64_STANDARD.decode(text).context("a histogram is not base64")?;
         HdrDeserializer::new()
             .deserialize(&mut bytes.as_slice())

@@ -4,15 +4,19 @@ mod c10k;
 mod compare;
 mod cpu;
 mod echo_server;
+mod gate;
 mod interrupt;
 #[allow(dead_code)]
 mod latency;
 mod limits;
 mod load;
+mod merge;
 #[allow(dead_code)]
 mod outcome;
+mod output;
 mod pattern;
 mod process;
+mod report;
 #[allow(dead_code, unused_imports)]
 mod result;
 mod stats;
@@ -34,6 +38,8 @@ struct Cli {
 enum Command {
     C10k(c10k::Args),
     Compare(compare::Args),
+    Report(report::Args),
+    Merge(merge::Args),
     #[command(hide = true)]
     EchoServer(echo_server::Args),
 }
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::C10k(args) => c10k::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::EchoServer(args) => echo_server::run(&args),
     };
     match outcome {

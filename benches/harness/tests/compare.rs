@@ -141,25 +141,33 @@ fn succeeds(name: &str, more: &[&str]) -> Option<Value> {
     assert!(report.contains("A / B") && report.contains("B' / B"), "{report}");
     let written = std::fs::read_to_string(&file).unwrap();
     let written: Value = serde_json::from_str(&written).unwrap();
-    let slices = written["slices"].as_array().unwrap();
-    assert_eq!(slices.len(), 6);
-    for slice in slices {
-        assert!(slice["messages"].as_u64().unwrap() > 0, "{slice}");
-        assert!(slice["latency_ns"]["p50"].as_u64().unwrap() > 0, "{slice}");
+    let targets = written["targets"].as_array().unwrap();
+    let labels: Vec<_> = targets.iter().map(|target| target["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["A", "B", "B'"]);
+    for target in targets {
+        let slices = target["slices"].as_array().unwrap();
+        assert_eq!(slices.len(), 2);
+        for slice in slices {
+            assert!(slice["messages"].as_u64().unwrap() > 0, "{slice}");
+            assert!(slice["p50_us"].as_f64().unwrap() > 0.0, "{slice}");
+        }
     }
-    assert!(written["failure"].is_null());
-    assert!(written["summary"]["a_to_b"]["rate"]["median"].as_f64().unwrap() > 0.0);
+    assert!(written["failure"].is_null() && written["partial"] == false);
+    let rate = &written["comparisons"][0];
+    assert_eq!((&rate["metric"], &rate["a"], &rate["b"]), (&"rate".into(), &"A".into(), &"B".into()));
+    assert!(rate["ratio"]["median"].as_f64().unwrap() > 0.0, "{rate}");
     Some(written)
 }
 
-/// Expects a comparison to fail for a reason.
-fn fails(command: Command, reason: &str) {
+/// Expects a comparison to fail with a status and for a reason, told in one line.
+fn fails(command: Command, status: i32, reason: &str) {
     let Some(output) = run(command) else {
         return;
     };
     let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(reason), "{said}");
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    let lines: Vec<_> = said.lines().filter(|line| line.starts_with("corelane-bench: ")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(reason), "{said}");
 }
 
 #[test]
@@ -183,7 +191,7 @@ fn a_firehose_runs_beside() {
     let Some(written) = succeeds("firehose", &["--background-firehose", "2"]) else {
         return;
     };
-    let carried = &written["slices"][0]["firehose_bytes_per_second"];
+    let carried = &written["targets"][0]["slices"][0]["firehose_bytes_per_second"];
     assert!(carried.as_f64().unwrap() > 0.0);
 }
 
@@ -192,9 +200,9 @@ fn a_constant_rate_is_kept() {
     let Some(written) = succeeds("rate", &["--mode", "rate", "--rate", "500"]) else {
         return;
     };
-    for server in written["servers"].as_array().unwrap() {
+    for server in written["targets"].as_array().unwrap() {
         // Each message that was due within the two slices counts, however late its reply.
-        let count = server["latencies_ns"]["count"].as_u64().unwrap();
+        let count = server["phases"]["reply"]["corrected"]["count"].as_u64().unwrap();
         assert!((98..=102).contains(&count), "{count}");
     }
 }
@@ -223,34 +231,34 @@ fn a_broadcast_is_measured() {
 
 #[test]
 fn what_a_broadcast_does_wrong_is_found() {
-    fails(broadcast("wrong byte"), "wrong bytes came");
-    fails(broadcast("closed"), "lost");
-    fails(broadcast("silent"), "stopped answering");
-    fails(compare("none", &["--mode", "broadcast", "--size", "100"]), "takes no publishers");
+    fails(broadcast("wrong byte"), 4, "wrong bytes came");
+    fails(broadcast("closed"), 3, "lost");
+    fails(broadcast("silent"), 3, "stopped answering");
+    fails(compare("none", &["--mode", "broadcast", "--size", "100"]), 3, "takes no publishers");
 }
 
 #[test]
 fn a_wrong_byte_is_found() {
-    fails(compare("wrong byte", &[]), "wrong byte");
-    fails(compare("wrong byte", &["--mode", "churn"]), "wrong byte");
-    fails(compare("wrong byte", &["--background-firehose", "1", "--depth", "9"]), "wrong byte");
+    fails(compare("wrong byte", &[]), 4, "wrong byte");
+    fails(compare("wrong byte", &["--mode", "churn"]), 4, "wrong byte");
+    fails(compare("wrong byte", &["--background-firehose", "1", "--depth", "9"]), 4, "wrong byte");
 }
 
 #[test]
 fn a_lost_connection_is_found() {
-    fails(compare("closed", &[]), "lost");
-    fails(compare("closed", &["--mode", "rate", "--rate", "10000"]), "lost");
-    fails(compare("closed", &["--mode", "churn"]), "lost");
+    fails(compare("closed", &[]), 3, "lost");
+    fails(compare("closed", &["--mode", "rate", "--rate", "10000"]), 3, "lost");
+    fails(compare("closed", &["--mode", "churn"]), 3, "lost");
 }
 
 #[test]
 fn a_server_that_ends_is_found() {
-    fails(compare("exit", &[]), "the server ended (exit status: 3)");
+    fails(compare("exit", &[]), 3, "the server ended (exit status: 3)");
 }
 
 #[test]
 fn a_server_that_falls_silent_is_found() {
-    fails(compare("silent", &[]), "stopped answering");
+    fails(compare("silent", &[]), 3, "stopped answering");
 }
 
 #[test]
@@ -271,7 +279,7 @@ fn too_few_descriptors_are_named() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 150 && exec \"$@\"", "sh"]);
     command.arg(inner.get_program()).args(inner.get_args());
-    fails(command, "RLIMIT_NOFILE is 150: at most 86 connections fit");
+    fails(command, 5, "RLIMIT_NOFILE is 150: at most 86 connections fit");
 }
 
 #[test]
@@ -295,7 +303,7 @@ fn an_interrupted_run_ends_its_servers() {
     if said.contains("io_uring is not available") {
         return;
     }
-    assert_eq!(status.code(), Some(1), "{said}");
+    assert_eq!(status.code(), Some(130), "{said}");
     assert!(said.contains("interrupted"), "{said}");
     for server in said.lines().filter_map(|line| line.split_once(": 127.0.0.1:")) {
         let address = format!("127.0.0.1:{}", server.1);

@@ -7,9 +7,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::args::Args;
-use super::format::{bytes, count};
 use super::run::{Run, Talked};
 use crate::latency::{Buckets, Percentiles, format_ns};
+use crate::output::format::{bytes, count};
 
 /// The server's memory in bytes.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -6,10 +6,8 @@
 mod args;
 mod caller;
 mod client;
-mod format;
 mod load;
 mod memory;
-mod progress;
 mod run;
 mod server;
 mod slope;

@@ -10,11 +10,11 @@ use nix::unistd::Pid;
 use super::args::Args;
 use super::caller::{Talk, Tally};
 use super::client::{self, Client};
-use super::format::count;
-use super::progress::Progress;
 use super::server::EchoServer;
 use crate::cpu::CpuClock;
 use crate::limits::{self, Descriptors};
+use crate::output::format::count;
+use crate::output::live::Progress;
 
 /// Connections that were dialed and not accepted yet. The kernel completes a connection before the
 /// server accepts it; where too many wait, it drops others, which try again a second later.

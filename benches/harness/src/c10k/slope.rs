@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::args::Args;
-use super::format::count;
 use super::run::Run;
+use crate::output::format::count;
 use crate::stats::Line;
 
 /// Numbers of connections at which the memory is measured.

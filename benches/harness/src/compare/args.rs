@@ -1,6 +1,5 @@
 //! The command line of `compare`, and the plan that follows from it.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
@@ -9,8 +8,8 @@ use serde::Serialize;
 
 use super::record::Contestant;
 use crate::cpu::CpuList;
-use crate::limits;
 use crate::load::{Load, Mode, SMALLEST_LINE};
+use crate::{limits, output};
 
 /// Addresses that churn is spread over, as a closed connection holds its port for a while.
 const CHURN_SOURCES: u64 = 4;
@@ -93,9 +92,8 @@ pub(crate) struct Args {
     /// Seed of the order within rounds and of the resampling.
     #[arg(long)]
     seed: Option<u64>,
-    /// Write everything that was measured to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) output: output::Args,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -112,7 +110,7 @@ enum Pacing {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Plan {
     pub(super) load: Load,
     pub(super) server_cpus: CpuList,

@@ -8,31 +8,38 @@ mod args;
 mod record;
 mod report;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use hdrhistogram::Histogram;
 
 use crate::cpu::CpuClock;
-use crate::load::{Loader, Slice, Target};
+use crate::load::{self, Loader, Target};
+use crate::outcome::{Status, WithStatus, ends};
 use crate::process::Server;
-use crate::{interrupt, latency, limits, outcome};
+use crate::result::{Kind, RunResult, Slice, unix_ms};
+use crate::{interrupt, latency, limits, pattern};
 
 pub(crate) use args::Args;
 use args::Plan;
-use record::{Contestant, SliceRecord};
+use record::{Contestant, record};
 
 /// How long a server's end may trail the loss of its connections.
 const END_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Everything that was measured.
+/// What was measured of a server.
 #[derive(Debug)]
-struct Measured {
-    slices: Vec<SliceRecord>,
-    /// All latencies of each contestant.
-    latencies: [Histogram<u64>; 3],
+struct Turns {
+    address: Option<SocketAddr>,
+    begun_unix_ms: u64,
+    slices: Vec<Slice>,
+    latencies: Histogram<u64>,
 }
+
+/// In the order of [`Contestant::ALL`].
+type Measured = [Turns; 3];
 
 /// The servers under test, in the order of [`Contestant::ALL`].
 type Servers = [Server; 3];
@@ -40,22 +47,32 @@ type Servers = [Server; 3];
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let descriptors = limits::raise_descriptor_limit()?;
-    let plan = Plan::new(args, limits::ephemeral_ports()?)?;
-    limits::ensure_descriptors(plan.connections_in_all(), descriptors)?;
-    let file = args.json.as_deref().map(outcome::create).transpose()?;
+    let plan = Plan::new(args, limits::ephemeral_ports()?).status(Status::Usage)?;
+    limits::ensure_descriptors(plan.connections_in_all(), descriptors).status(Status::HostLimits)?;
+    let output = args.output.open()?;
     let stop = interrupt::flag()?;
 
-    let mut measured = Measured { slices: Vec::new(), latencies: [(); 3].map(|()| latency::histogram()) };
-    let outcome = measure(&plan, &stop, &mut measured);
-    let failure = outcome.err().map(|error| format!("{error:#}"));
-    let summary = report::Summary::of(&measured, plan.seed);
-    if let Some(summary) = &summary {
-        print!("{}", report::text(&plan, &measured, summary));
-    }
-    if let Some(file) = file {
-        report::write_json(file, &plan, &measured, summary.as_ref(), failure.as_deref())?;
-    }
-    failure.map_or(Ok(()), |failure| bail!(failure))
+    let mut result = RunResult::begin(Kind::Compare, "compare", &plan)?;
+    let mut measured = [(); 3].map(|()| Turns {
+        address: None,
+        begun_unix_ms: 0,
+        slices: Vec::new(),
+        latencies: latency::histogram(),
+    });
+    let outcome = measure(&plan, &stop, &mut measured).map_err(|error| with_status(error, &stop));
+    report::fill(&mut result, &plan, measured);
+    output.deliver(result, outcome)
+}
+
+/// Every failure of a measurement has to do with a server, unless it says otherwise.
+fn with_status(error: Error, stop: &AtomicBool) -> Error {
+    let status = match Status::of(&error) {
+        _ if stop.load(Ordering::Relaxed) => Status::Interrupted,
+        Status::Failed if error.is::<pattern::Mismatch>() => Status::WrongData,
+        Status::Failed => Status::Unreachable,
+        known => known,
+    };
+    ends(status, error)
 }
 
 fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()> {
@@ -64,6 +81,9 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()
     // Before any thread is started, as they all inherit this.
     plan.load.cpus.pin_this_thread()?;
     let mut servers = start_servers(plan)?;
+    for (turns, server) in measured.iter_mut().zip(&servers) {
+        (turns.address, turns.begun_unix_ms) = (Some(server.address()), unix_ms(SystemTime::now()));
+    }
     let loader = Loader::new(plan.load.clone(), plan.server_cpus.union(&plan.load.cpus));
     let mut order = Contestant::ALL;
     let mut rng = fastrand::Rng::with_seed(plan.seed);
@@ -76,13 +96,11 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()
             let (slice, others) = one_slice(&loader, &servers, contestant, stop)
                 .and_then(|measured| ensure_alive(plan, &mut servers).map(|()| measured))
                 .map_err(|error| explain(error, plan, &mut servers, contestant, round))?;
-            measured.latencies[contestant.index()]
-                .add(&slice.latencies)
-                .context("cannot merge histograms")?;
-            let record = SliceRecord::new(contestant, round, position, &slice, others, plan);
-            measured.slices.push(record);
+            let turns = &mut measured[contestant.index()];
+            turns.latencies.add(&slice.latencies).context("cannot merge histograms")?;
+            turns.slices.push(record(round, position, &slice, others, plan));
         }
-        report::progress(plan, round, &measured.slices);
+        report::progress(plan, round, measured);
     }
     Ok(())
 }
@@ -105,7 +123,7 @@ fn one_slice(
     servers: &Servers,
     contestant: Contestant,
     stop: &AtomicBool,
-) -> Result<(Slice, f64)> {
+) -> Result<(load::Slice, f64)> {
     let server = &servers[contestant.index()];
     let others = Contestant::ALL.into_iter().filter(|&other| other != contestant);
     let clocks: Vec<CpuClock> = others.map(|other| servers[other.index()].clock()).collect();

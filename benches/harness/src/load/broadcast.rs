@@ -11,6 +11,7 @@ use socket2::Socket;
 use super::ring::{Completion, Plan, Ring};
 use super::window::{Tally, Window};
 use super::{DRAIN_TIMEOUT, SETUP_TIMEOUT, Share, connect};
+use crate::outcome::{Status, ends};
 use crate::pattern::{Pattern, Place};
 
 /// How long a subscriber may take to get a mark before another is sent.
@@ -242,7 +243,8 @@ impl<'a> Broadcast<'a> {
                 let buffer = completion.buffer().context("a receive without a buffer")?;
                 let mut at = self.subscribers[subscriber];
                 let expected = self.text.from(at.lines, at.partial, length);
-                ensure!(self.ring.shared_bytes(buffer, length) == expected, "wrong bytes came");
+                let right = self.ring.shared_bytes(buffer, length) == expected;
+                ensure!(right, ends(Status::WrongData, "wrong bytes came"));
                 self.ring.recycle(buffer);
                 at.partial += length;
                 while at.partial >= self.text.size {

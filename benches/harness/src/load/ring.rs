@@ -12,6 +12,7 @@ use io_uring::{IoUring, cqueue, opcode};
 use socket2::SockAddr;
 
 use super::memory::Region;
+use crate::outcome::{Status, WithStatus};
 
 /// The group of the shared buffers.
 const GROUP: u16 = 0;
@@ -138,7 +139,8 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(entries * 2)
             .build(entries)
-            .context("io_uring is not available")?;
+            .context("io_uring is not available")
+            .status(Status::HostLimits)?;
         let mut ring = Self {
             uring,
             shared: None,

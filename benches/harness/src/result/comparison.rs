@@ -2,7 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::target::{Slice, Target};
 use crate::stats::Estimate;
+
+/// What servers that took turns are compared in.
+const METRICS: [(&str, Direction, fn(&Slice) -> f64); 5] = [
+    (RATE, Direction::Higher, |slice| slice.messages_per_second),
+    ("CPU/message", Direction::Lower, |slice| slice.server_cpu_us_per_message),
+    ("p50", Direction::Lower, |slice| slice.p50_us),
+    ("p99", Direction::Lower, |slice| slice.p99_us),
+    ("p99.9", Direction::Lower, |slice| slice.p99_9_us),
+];
+
+/// The one of them that the client can spoil.
+const RATE: &str = "rate";
+
+/// The seed of the resampling: the same slices give the same intervals.
+const SEED: u64 = 0xc0de_1a9e;
 
 /// The ratio of one number of two targets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +76,73 @@ impl Verdict {
     }
 }
 
+/// Compares `a` to `b` round by round, in everything; `control`, another instance of b, shows the noise.
+pub(crate) fn by_rounds(a: &Target, b: &Target, control: Option<&Target>) -> Vec<Comparison> {
+    METRICS
+        .into_iter()
+        .flat_map(|(metric, better, value)| {
+            let noise = control.and_then(|control| ratio(control, b, value).0);
+            let (ratio_to_b, rounds) = ratio(a, b, value);
+            let of_interval =
+                ratio_to_b.map_or(Verdict::Undecided, |ratio| Verdict::of(ratio, noise, better));
+            let reason = [a, b]
+                .into_iter()
+                .find(|target| metric == RATE && target.generator.as_ref().is_some_and(|g| g.generator_bound))
+                .filter(|_| of_interval != Verdict::Undecided)
+                .map(|target| format!("the client was the limit of {}", target.label));
+            let verdict = if reason.is_some() { Verdict::Undecided } else { of_interval };
+            let ours = Comparison {
+                a: a.label.clone(),
+                b: b.label.clone(),
+                metric: metric.to_owned(),
+                better,
+                ratio: ratio_to_b,
+                rounds,
+                control: false,
+                verdict,
+                reason,
+            };
+            let theirs = control.map(|control| Comparison {
+                a: control.label.clone(),
+                ratio: noise,
+                control: true,
+                verdict: Verdict::Undecided,
+                reason: None,
+                ..ours.clone()
+            });
+            [Some(ours), theirs].into_iter().flatten()
+        })
+        .collect()
+}
+
+/// The median ratio over the rounds in which both were measured, and how many those are.
+fn ratio(a: &Target, b: &Target, value: fn(&Slice) -> f64) -> (Option<Estimate>, usize) {
+    let pairs = a.slices.iter().filter_map(|slice| {
+        let beside = b.slices.iter().find(|other| other.round == slice.round)?;
+        Some((value(slice), value(beside)))
+    });
+    let (above, below): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    (Estimate::of_ratios(&above, &below, SEED), above.len())
+}
+
+/// Does comparisons by rounds once more, after rounds were added.
+pub(super) fn again(before: &[Comparison], targets: &[Target]) -> Vec<Comparison> {
+    let find = |label: &str| targets.iter().find(|target| target.label == label);
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for comparison in before.iter().filter(|comparison| !comparison.control) {
+        let pair = (comparison.a.as_str(), comparison.b.as_str());
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    let control_of = |b: &str| before.iter().find(|c| c.control && c.b == b).and_then(|c| find(&c.a));
+    pairs
+        .into_iter()
+        .filter_map(|(a, b)| Some(by_rounds(find(a)?, find(b)?, control_of(b))))
+        .flatten()
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +170,39 @@ mod tests {
         assert_eq!(of(around(0.99, 1.06)), Verdict::Undecided);
         assert_eq!(of(around(1.07, 1.08)), Verdict::Undecided);
         assert_eq!(of(around(1.11, 1.20)), Verdict::Better);
+    }
+
+    fn with_rates(label: &str, rates: &[f64]) -> Target {
+        let slices = rates.iter().enumerate().map(|(round, rate)| Slice {
+            round,
+            messages_per_second: *rate,
+            p50_us: 10.0,
+            ..Slice::default()
+        });
+        Target { label: label.to_owned(), slices: slices.collect(), ..Target::default() }
+    }
+
+    #[test]
+    fn rounds_are_compared_in_pairs() {
+        let (a, b) = (with_rates("a", &[2.0, 20.0, 200.0]), with_rates("b", &[1.0, 10.0, 100.0]));
+        let control = with_rates("b'", &[1.0, 10.0]);
+        let compared = by_rounds(&a, &b, Some(&control));
+        assert_eq!(compared.len(), 10);
+        let rate = &compared[0];
+        assert_eq!((rate.ratio.unwrap().median, rate.rounds, rate.verdict), (2.0, 3, Verdict::Better));
+        let noise = &compared[1];
+        assert!(noise.control && noise.a == "b'" && noise.ratio.unwrap().median == 1.0, "{noise:?}");
+        // No CPU time was measured: a ratio of nothing to nothing is none.
+        assert_eq!((compared[2].ratio, compared[2].verdict), (None, Verdict::Undecided));
+        assert_eq!(again(&compared, &[a, b, control]), compared);
+    }
+
+    #[test]
+    fn a_rate_that_is_the_clients_allows_no_verdict() {
+        let (a, mut b) = (with_rates("a", &[2.0, 2.0]), with_rates("b", &[1.0, 1.0]));
+        b.generator = Some(super::super::Generator { generator_bound: true, ..Default::default() });
+        let rate = &by_rounds(&a, &b, None)[0];
+        assert_eq!(rate.verdict, Verdict::Undecided);
+        assert!(rate.reason.as_ref().unwrap().contains("limit of b"), "{rate:?}");
     }
 }

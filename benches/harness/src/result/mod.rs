@@ -6,6 +6,7 @@
 
 mod comparison;
 mod environment;
+mod merge;
 mod target;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -14,8 +15,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use comparison::{Comparison, Direction, Verdict};
+pub(crate) use comparison::{Comparison, Verdict, by_rounds};
 pub(crate) use environment::Environment;
+pub(crate) use merge::merge;
 pub(crate) use target::{
     Check, Cost, Counter, Counts, Generator, MemoryPoint, MemorySeries, Phase, Phases, Second, ServerInfo,
     Skew, Slice, Target,
@@ -50,6 +52,9 @@ pub(crate) struct RunResult {
     pub(crate) kind: Kind,
     /// What the command is called, as in `c100k`.
     pub(crate) command: String,
+    /// What was done, in one line, as in `closed loop, 64 connections, depth 1, 64 B`.
+    #[serde(default)]
+    pub(crate) title: String,
     /// When it began, in UTC as of RFC 3339.
     pub(crate) started: String,
     /// The same in milliseconds since the epoch.
@@ -86,13 +91,13 @@ pub(crate) struct RunResult {
 impl RunResult {
     /// A result without targets that begins now, on this machine.
     pub(crate) fn begin(kind: Kind, command: &str, plan: &impl Serialize) -> Result<Self> {
-        let now = SystemTime::now();
-        Ok(Self {
+        let mut result = Self {
             schema: SCHEMA,
             kind,
             command: command.to_owned(),
-            started: humantime::format_rfc3339_millis(now).to_string(),
-            started_unix_ms: unix_ms(now),
+            title: String::new(),
+            started: String::new(),
+            started_unix_ms: 0,
             duration_s: 0.0,
             partial: false,
             failure: None,
@@ -105,7 +110,15 @@ impl RunResult {
             limits: Vec::new(),
             sources: Vec::new(),
             clock: Some(Instant::now()),
-        })
+        };
+        result.began(SystemTime::now());
+        Ok(result)
+    }
+
+    /// Sets when it began.
+    pub(crate) fn began(&mut self, time: SystemTime) {
+        self.started = humantime::format_rfc3339_millis(time).to_string();
+        self.started_unix_ms = unix_ms(time);
     }
 
     /// Takes the time that has passed since [`RunResult::begin`].

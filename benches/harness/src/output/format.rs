@@ -1,7 +1,7 @@
 //! Numbers for people.
 
 /// A number in groups of three digits.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -14,7 +14,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A number of bytes in the unit that suits it.
-pub(super) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     match number {
         0..10_000 => format!("{} B", count(number)),
         10_000..10_000_000 => format!("{:.1} kB", number as f64 / 1e3),

@@ -1,0 +1,159 @@
+//! Results for people and programs: text, JSON, CSV, `.hlog`, one HTML page; and the live view.
+//!
+//! A command takes [`Args`] into its own, calls [`Args::open`] before it measures (what cannot be
+//! written should fail then) and [`Output::deliver`] at the end. `report` and `merge` read files.
+
+pub(crate) mod format;
+#[allow(dead_code)]
+pub(crate) mod live;
+
+mod csv;
+mod hlog;
+mod json;
+mod text;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result};
+
+use crate::gate::{Condition, Gate};
+use crate::outcome::{self, Status, WithStatus, ends};
+use crate::result::RunResult;
+
+/// Where results go, besides stdout.
+#[derive(Clone, Debug, Default, clap::Args)]
+// Commands have an `Args` too, and groups of one name collide.
+#[group(skip)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Args {
+    /// Write the whole result to this file as JSON (schema 1), for `report`, `merge` and `--fail-if`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the percentiles to this file as CSV, and the seconds to one called `FILE-series.csv`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Write the histograms to this file as an HDR histogram log, for the tools of HdrHistogram.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+    /// End with status 1 if this holds, as in `p99>2ms`, `p99>+5% vs before.json`, `rate<50k`, `errors>0`,
+    /// `late>1%`, `connect.p99>1s`, `p99 of A>3ms`; may be given several times.
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) fail_if: Vec<Condition>,
+}
+
+/// Files that were opened for a result.
+#[derive(Debug)]
+pub(crate) struct Output {
+    json: Option<File>,
+    csv: Option<[File; 2]>,
+    hlog: Option<File>,
+    gate: Gate,
+}
+
+impl Args {
+    /// Reads the baselines and creates the files, in this order: a file may be both.
+    pub(crate) fn open(&self) -> Result<Output> {
+        let gate = Gate::new(&self.fail_if)?;
+        let create = |path: &Option<PathBuf>| path.as_deref().map(create).transpose();
+        let series = self.csv.as_deref().map(csv::series_path);
+        Ok(Output {
+            gate,
+            json: create(&self.json)?,
+            csv: create(&self.csv)?.zip(create(&series)?).map(|(one, other)| [one, other]),
+            hlog: create(&self.hlog)?,
+        })
+    }
+
+    /// Whether anything but text is asked for that holds one result alone.
+    pub(crate) fn wants_single(&self) -> bool {
+        self.json.is_some() || self.csv.is_some() || self.hlog.is_some()
+    }
+}
+
+impl Output {
+    /// Ends a result with what came of its measurement, writes and prints it, and tells how the
+    /// command is to end: the error of the measurement first, then a check that did not hold, then the
+    /// gate.
+    pub(crate) fn deliver(self, mut result: RunResult, outcome: Result<()>) -> Result<()> {
+        result.end();
+        if let Err(error) = &outcome {
+            result.failure = Some(outcome::line(error));
+            result.partial = true;
+        }
+        let judged = self.publish(&[&result]);
+        outcome.and(judged)
+    }
+
+    /// Writes and prints results as they are; fails if a check did not hold or a condition of the gate does.
+    pub(crate) fn publish(self, results: &[&RunResult]) -> Result<()> {
+        for result in results {
+            if let Some(file) = &self.json {
+                finish(file, |file| json::write(file, result))?;
+            }
+            if let Some([percentiles, series]) = &self.csv {
+                finish(percentiles, |file| csv::write_percentiles(file, result))?;
+                finish(series, |file| csv::write_series(file, result))?;
+            }
+            if let Some(file) = &self.hlog {
+                finish(file, |file| hlog::write(file, result))?;
+            }
+        }
+        let texts: Vec<String> = results.iter().map(|result| text::render(result)).collect();
+        print(&texts.join("\n"))?;
+        for result in results {
+            ensure_checks_held(result)?;
+            self.gate.judge(result)?;
+        }
+        Ok(())
+    }
+}
+
+fn finish(file: &File, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    let mut file = BufWriter::new(file);
+    write(&mut file).and_then(|()| file.flush().map_err(Error::from)).context("cannot write the result")
+}
+
+/// A reader that has heard enough (`| head`) is no failure.
+fn print(text: &str) -> Result<()> {
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot print the result"),
+    }
+}
+
+fn ensure_checks_held(result: &RunResult) -> Result<()> {
+    let failed: Vec<String> = result
+        .all_checks()
+        .filter(|(_, check)| !check.held)
+        .map(|(label, check)| {
+            let of = label.map_or_else(String::new, |label| format!(" of {label}"));
+            let detail = check.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+            format!("{}{of}: {}{detail}", check.name, check.asserted)
+        })
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(ends(Status::Failed, format!("did not hold: {}", failed.join("; "))))
+}
+
+/// Creates a file for an outcome: better to fail now than after the measurement.
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot create {}", path.display())).status(Status::Usage)
+}
+
+/// Reads a saved result, which may be JSON or an HDR histogram log.
+pub(crate) fn read(path: &Path) -> Result<RunResult> {
+    let read = || {
+        let bytes = fs::read(path)?;
+        let text = String::from_utf8(bytes).context("neither JSON nor an HDR histogram log")?;
+        if text.trim_start().starts_with(['{', '[']) {
+            json::read(&text)
+        } else {
+            hlog::read(&text).context("neither JSON nor an HDR histogram log")
+        }
+    };
+    read().with_context(|| format!("cannot read {}", path.display())).status(Status::Usage)
+}
