@@ -1,7 +1,11 @@
 //! What the peers share: flags, listeners, pinning, steering and the start of one thread per core.
 //!
-//! Each peer is a TCP echo server, written the way the authors of what it stands on would write it,
-//! so that a comparison with corelane is against that thing at its best. They run on Linux only.
+//! Each peer is a server of echoes or of HTTP, written the way the authors of what it stands on would write it, so
+//! that a comparison with corelane is against that thing at its best. They run on Linux only.
+//!
+//! Those that stand on little are here. The others bring 200 crates, which take longer to build than all the rest of
+//! the workspace, so they are a package outside of it, in `async/`, built when they are measured. Those in Go are in
+//! `go/`. All have the flags, and all announce `listening on ADDRESS` and end on SIGTERM.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -19,9 +23,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub mod external;
 pub mod raw;
 mod steering;
 pub mod tokio_echo;
+pub mod uring;
 
 /// How long a peer that is out of descriptors (or threads, or memory) leaves the accept queue
 /// alone.
@@ -119,11 +125,22 @@ impl Peer {
             .unwrap_or_else(|error| self.die(format_args!("cannot listen on {}", self.addr), &error))
     }
 
+    /// Confines the calling thread, and those it starts, to the CPUs of all the workers.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn pin_to_all(&self) -> io::Result<()> {
+        let mut set = CpuSet::new();
+        for &cpu in &self.cpus {
+            set.set(cpu)?;
+        }
+        Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+    }
+
     /// Tells whoever started the peer that it accepts connections, and where.
     pub fn announce(&self, addr: SocketAddr) {
-        let mut stdout = io::stdout().lock();
-        // Nobody may be listening any more; that is no reason not to serve.
-        let _ = writeln!(stdout, "listening on {addr}").and_then(|()| stdout.flush());
+        announce(addr);
     }
 
     /// Ends the process with status 1, saying why.
@@ -187,6 +204,12 @@ impl Peer {
         }
         Ok((listeners, addr))
     }
+}
+
+fn announce(addr: SocketAddr) {
+    let mut stdout = io::stdout().lock();
+    // Nobody may be listening any more; that is no reason not to serve.
+    let _ = writeln!(stdout, "listening on {addr}").and_then(|()| stdout.flush());
 }
 
 fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

@@ -1,0 +1,3 @@
+module corelane-peers
+
+go 1.22
