@@ -349,3 +349,20 @@ fn a_shed_connection_is_never_shown_to_the_handler() {
     assert_eq!(server.rest(), Vec::<Event>::new());
     assert!(server.core(move |core| core.is_open(id)));
 }
+
+#[test]
+fn servers_that_both_ask_for_it_share_a_port() {
+    let shared = || Server::new().reactors(1).share_port();
+    let first = TestServer::configured(shared().listen("127.0.0.1:0"), Script::echo());
+    let address = first.addresses[0].clone();
+    let alone = TestServer::try_start(Server::new().reactors(1).listen(address.clone()), Script::echo());
+    assert!(alone.is_err(), "a server that did not ask for it took the port of another");
+    let second = TestServer::configured(shared().listen(address.clone()), Script::echo());
+    assert_eq!(second.addresses[0], address);
+    // Each connection goes to either by a hash: one of them gets none of so many once in 2^63 runs.
+    let mut clients: Vec<_> = (0..64).map(|_| Client::connect(&address)).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"hello"));
+    let accepted = || [&first, &second].map(|server| server.handle.total().accepted);
+    eventually("64 accepts", || accepted().iter().sum::<u64>() == 64);
+    assert!(accepted().iter().all(|&count| count > 0), "{:?}", accepted());
+}

@@ -12,12 +12,12 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::{Address, SocketOptions, Stream};
 use crate::connection::Peer;
 
-/// Whether other reactors bind sockets of their own to the same address.
+/// Whether others, reactors or processes, bind sockets of their own to the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
     Alone,
     /// `SO_REUSEPORT` (`SO_REUSEPORT_LB` on FreeBSD): the kernel spreads connections over the sockets.
-    AmongReactors,
+    Among,
 }
 
 /// A listening socket, non-blocking.
@@ -48,7 +48,7 @@ impl Listener {
             Address::Tcp(address) => {
                 let socket = Socket::new(Domain::for_address(*address), kind(), Some(Protocol::TCP))?;
                 socket.set_reuse_address(true)?;
-                if sharing == Sharing::AmongReactors {
+                if sharing == Sharing::Among {
                     share_port(&socket)?;
                 }
                 if address.is_ipv6() {

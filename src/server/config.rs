@@ -170,6 +170,7 @@ pub(crate) struct Config {
     pub(super) reactors: Option<usize>,
     pub(super) pinning: Pinning,
     pub(super) balance: Balance,
+    pub(super) share_port: bool,
     pub(super) options: SocketOptions,
     pub(super) backlog: u32,
     deadlines: Deadlines,
@@ -213,6 +214,7 @@ impl Server {
                 reactors: None,
                 pinning: Pinning::default(),
                 balance: Balance::default(),
+                share_port: false,
                 options: SocketOptions::default(),
                 backlog: 4096,
                 deadlines: Deadlines::default(),
@@ -266,6 +268,14 @@ impl Server {
     /// [`Balance::Kernel`] by default.
     pub fn balance(mut self, balance: Balance) -> Self {
         self.config.balance = balance;
+        self
+    }
+
+    /// Lets other processes of the same user listen on the same TCP addresses, if they ask for the same: the kernel
+    /// then spreads connections over the listeners of all of them (`SO_REUSEPORT`, on FreeBSD `SO_REUSEPORT_LB`;
+    /// other systems give them all to one listener). Off by default. Not for Unix sockets, which know no such thing.
+    pub fn share_port(mut self) -> Self {
+        self.config.share_port = true;
         self
     }
 

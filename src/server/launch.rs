@@ -180,7 +180,8 @@ fn bind(config: &Config, plan: &Plan, address: &Address) -> Result<Bound, StartE
     let failed = |error| StartError::Listen { address: address.clone(), error };
     let policy = policy(config, plan, address);
     let (count, sharing) = match policy {
-        None if plan.reactors > 1 => (plan.reactors, Sharing::AmongReactors),
+        None if plan.reactors > 1 => (plan.reactors, Sharing::Among),
+        _ if config.share_port => (1, Sharing::Among),
         _ => (1, Sharing::Alone),
     };
     let listen = |at: &Address| Listener::bind(at, config.backlog, &config.options, sharing);
