@@ -26,7 +26,8 @@ pub(crate) struct Settings {
 }
 
 pub(crate) enum Session {
-    Publisher(Decoder<Lines>),
+    /// Boxed, that the many are no larger for the few.
+    Publisher(Box<Decoder<Lines>>),
     Subscriber(Subscriber),
 }
 
@@ -256,9 +257,8 @@ impl Handler for Feed {
                 return Open::Refuse;
             }
             self.publishers.insert(conn.id());
-            return Open::Accept(Session::Publisher(Decoder::new(
-                Lines::new().maximum(self.settings.max_line),
-            )));
+            let lines = Decoder::new(Lines::new().maximum(self.settings.max_line));
+            return Open::Accept(Session::Publisher(Box::new(lines)));
         }
         // When the feed is silent, that is not the subscriber's fault; and one that takes nothing for a while
         // must still be heard when it leaves.

@@ -163,28 +163,38 @@ impl Peer {
             .listen_per_thread()
             .unwrap_or_else(|error| self.die(format_args!("cannot listen on {}", self.addr), &error));
         let peer = Arc::new(self);
-        let ready = Arc::new(Barrier::new(peer.threads + 1));
-        for (index, listener) in listeners.into_iter().enumerate() {
+        let ready = Arc::new(Barrier::new(peer.threads));
+        let mut listeners = listeners.into_iter().enumerate();
+        let first = listeners.next();
+        for (index, listener) in listeners {
             let (peer_of_thread, ready) = (Arc::clone(&peer), Arc::clone(&ready));
             let body = move || {
                 let peer = peer_of_thread;
-                peer.pin(index);
-                let worker =
-                    setup(listener).unwrap_or_else(|error| peer.die("cannot set a worker up", &error));
+                let worker = peer.set_up(index, listener, setup);
                 ready.wait();
-                let Err(error) = run(worker);
-                peer.die("a worker failed", &error)
+                peer.work(worker, run)
             };
             let spawned = thread::Builder::new().name(format!("worker-{index}")).spawn(body);
             if let Err(error) = spawned {
                 peer.die("cannot start a worker", &error);
             }
         }
+        // The first worker needs no thread of its own, and a peer of one thread is a process of one thread.
+        let Some((index, listener)) = first else { unreachable!("there is a listener for each thread") };
+        let worker = peer.set_up(index, listener, setup);
         ready.wait();
         peer.announce(addr);
-        loop {
-            thread::park();
-        }
+        peer.work(worker, run)
+    }
+
+    fn set_up<W>(&self, index: usize, listener: TcpListener, setup: fn(TcpListener) -> io::Result<W>) -> W {
+        self.pin(index);
+        setup(listener).unwrap_or_else(|error| self.die("cannot set a worker up", &error))
+    }
+
+    fn work<W>(&self, worker: W, run: fn(W) -> io::Result<Infallible>) -> ! {
+        let Err(error) = run(worker);
+        self.die("a worker failed", &error)
     }
 
     fn listen_per_thread(&self) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
