@@ -22,7 +22,12 @@ pub(super) struct Chunked {
     total: u64,
     /// Bytes of all extensions so far.
     extensions: u32,
+    /// Of the present size.
+    digits: u8,
 }
+
+/// As many as the largest size has.
+const MOST_DIGITS: u8 = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -60,7 +65,7 @@ impl Body {
         match framing {
             Framing::Length(length) => Self::Length(length),
             Framing::Chunked => {
-                Self::Chunked(Chunked { state: State::Begin, left: 0, total: 0, extensions: 0 })
+                Self::Chunked(Chunked { state: State::Begin, left: 0, total: 0, extensions: 0, digits: 0 })
             }
         }
     }
@@ -143,7 +148,11 @@ impl Chunked {
 
     fn digit(&mut self, byte: u8, limits: &Limits) -> Result<State, Problem> {
         if self.state == State::Begin {
-            self.left = 0;
+            (self.left, self.digits) = (0, 0);
+        }
+        self.digits += 1;
+        if self.digits > MOST_DIGITS {
+            return Err(Problem::Chunk);
         }
         let digit = (byte as char).to_digit(16).ok_or(Problem::Chunk)?;
         // Sixteen times more than fits: somebody else would see a short chunk.

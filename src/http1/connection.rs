@@ -111,6 +111,8 @@ pub(super) mod part {
     pub(in crate::http1) const INTERNAL: u16 = 1 << 12;
     /// The keep-alive of a 1.0 client is confirmed.
     pub(in crate::http1) const KEEP: u16 = 1 << 13;
+    /// The client would speak another protocol behind it: what follows is not looked at before it is answered.
+    pub(in crate::http1) const OFFERS: u16 = 1 << 14;
 }
 
 /// What is kept of a request that is told of when it is over.
@@ -161,6 +163,7 @@ impl<T: Default> Entry<T> {
         add(part::KEEP, head.version == Version::Http10 && head.keep_alive);
         add(part::CLOSE, !head.keep_alive);
         add(part::BODY, head.framing.length() != Some(0));
+        add(part::OFFERS, head.upgrade || head.method == Method::Connect);
         add(part::EXPECTS, head.expects && head.framing.length() != Some(0));
         Self::new(flags, started)
     }
@@ -237,6 +240,7 @@ impl<T> Connection<T> {
     fn has_room(&self, limits: &Limits) -> bool {
         self.queue.is_empty()
             || self.queue.len() < limits.pipeline
+                && !self.queue.back().is_some_and(|entry| entry.flags.has(part::OFFERS))
                 && self.queue.iter().map(|entry| entry.held.len()).sum::<usize>() <= limits.held
     }
 

@@ -211,7 +211,7 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
             return Ok(Written::Accepted);
         }
         if !is_front || entry.flags.has(part::CHUNKED) {
-            entry.flags.set(part::BLOCKED);
+            entry.flags.assign(part::BLOCKED, !is_front);
             return Err(ReplyError::Turn);
         }
         entry.count(count);

@@ -90,7 +90,8 @@ impl<S: Service> Http<S> {
         let bytes = input.peek();
         let news = bytes.get(seen..).unwrap_or_default();
         // A head that comes byte by byte is looked at once for each of its lines.
-        if news.is_empty() || seen > 0 && news.len() < LOOK_AGAIN && memchr::memchr(b'\n', news).is_none() {
+        let may_wait = seen > 0 && news.len() < LOOK_AGAIN && bytes.len() < self.layer.config.limits.head;
+        if news.is_empty() || may_wait && memchr::memchr(b'\n', news).is_none() {
             return Some(Stop::Hungry);
         }
         let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
@@ -406,10 +407,12 @@ impl<S: Service> Http<S> {
     /// The end of every callback: other connections that something happened to, the access log, the output.
     #[inline]
     fn settle(&mut self, core: &mut Core<'_>) {
+        self.layer.flush(core);
         while let Some(index) = self.layer.listed.pop_front() {
             if let Some(connection) = self.layer.connections.get_mut(index) {
                 connection.flags.clear(conn::LISTED);
                 self.tend(core, index);
+                self.layer.flush(core);
             }
         }
         if !self.layer.finished.is_empty() {
@@ -417,7 +420,6 @@ impl<S: Service> Http<S> {
                 self.service.on_access(&finished.access());
             }
         }
-        self.layer.flush(core);
         self.layer.watch.arm(core, self.layer.now);
     }
 
@@ -425,6 +427,7 @@ impl<S: Service> Http<S> {
     #[inline]
     fn input(&mut self, core: &mut Core<'_>, index: usize, input: &mut Input<'_>) -> Flow {
         self.layer.begin(core);
+        self.layer.current = index;
         loop {
             let flags = self.layer.connections[index].flags;
             if flags.has(conn::TUNNEL) {
@@ -436,6 +439,7 @@ impl<S: Service> Http<S> {
             }
             self.settle(core);
             self.tend(core, index);
+            self.layer.flush(core);
             // Something may have made room for what had to wait.
             let goes_on = stop == Stop::Full && !input.is_empty() && self.wants_input(index);
             if !goes_on {
@@ -550,6 +554,7 @@ impl<S: Service> Handler for Http<S> {
         let core = conn.core();
         let index = session.index as usize;
         self.layer.begin(core);
+        self.layer.current = index;
         let connection = &mut self.layer.connections[index];
         connection.flags.clear(conn::HIGH);
         let mut flow = Flow::Continue;

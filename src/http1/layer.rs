@@ -42,6 +42,8 @@ pub(super) struct Layer<T> {
     /// The time of this turn, in nanoseconds since the start.
     pub(super) now: u64,
     pub(super) draining: bool,
+    /// The connection whose callback runs: it is tended at the end of that.
+    pub(super) current: usize,
     /// Requests until the next sample.
     pub(super) until_sample: u32,
 }
@@ -63,6 +65,7 @@ impl<T: Default + 'static> Layer<T> {
             started: Instant::now(),
             now: 0,
             draining: false,
+            current: usize::MAX,
         }
     }
 
@@ -74,6 +77,7 @@ impl<T: Default + 'static> Layer<T> {
     /// To be called at the beginning of every callback of the reactor.
     #[inline]
     pub(super) fn begin(&mut self, core: &mut Core<'_>) {
+        self.current = usize::MAX;
         let now = core.now();
         self.now = now.saturating_duration_since(self.started).as_nanos() as u64;
         if self.config.date {
@@ -144,7 +148,10 @@ impl<T: Default + 'static> Layer<T> {
         }
         let Some(connection) = self.connections.get_mut(index) else { return };
         match written {
-            Written::High => connection.flags.set(conn::HIGH),
+            Written::High => {
+                connection.flags.set(conn::HIGH);
+                self.list(index);
+            }
             // A hole in the stream: the peer would take the next reply for a part of this one.
             Written::Refused => _ = core.abort(connection.id),
             Written::Accepted | Written::Closed => {}
@@ -152,8 +159,10 @@ impl<T: Default + 'static> Layer<T> {
     }
 
     /// Has the connection tended when the callback is over.
+    #[inline]
     pub(super) fn list(&mut self, index: usize) {
-        if let Some(connection) = self.connections.get_mut(index)
+        if index != self.current
+            && let Some(connection) = self.connections.get_mut(index)
             && !connection.flags.has(conn::LISTED)
         {
             connection.flags.set(conn::LISTED);
@@ -196,7 +205,7 @@ impl<T: Default + 'static> Layer<T> {
             let Some(entry) = connection.queue.pop_front() else { return };
             if entry.flags.has(part::BODY) {
                 connection.flags.set(conn::DISCARD);
-                connection.received = 0;
+                (connection.since, connection.received) = (self.now, 0);
                 let left = match connection.reading {
                     super::connection::Reading::Body(body) => body.left(),
                     super::connection::Reading::Head { .. } => Some(0),

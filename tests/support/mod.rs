@@ -3,6 +3,8 @@
 #![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
 mod allocations;
+#[cfg(feature = "http1")]
+pub(crate) mod cases;
 mod child;
 mod client;
 mod example;
