@@ -263,3 +263,36 @@ fn deadlines_are_kept() {
         }
     }
 }
+
+/// A layer turns the deadline off while its service is at work, and on again when that has written its answer.
+#[test]
+fn an_idle_deadline_that_is_turned_on_counts_from_then() {
+    struct Toggle;
+    impl Handler for Toggle {
+        type Session = ();
+        type Message = ConnId;
+        fn on_open(&mut self, conn: &mut Conn<'_>) -> Open<()> {
+            conn.set_idle_deadline(None);
+            Open::Accept(())
+        }
+        fn on_data(&mut self, _: &mut Conn<'_>, (): &mut (), input: &mut Input<'_>) -> Flow {
+            input.take_all();
+            Flow::Continue
+        }
+        fn on_message(&mut self, id: ConnId, _: &mut Sessions<()>, core: &mut Core<'_>) {
+            core.write(id, b"done");
+            assert!(core.set_idle_deadline(id, Some(Duration::from_secs(30))));
+        }
+    }
+    let server = Server::new().listen("127.0.0.1:7000");
+    let mut sim = Simulation::new(1, server, Faults::none(), |_| Toggle).unwrap();
+    let remote = sim.connect();
+    remote.send(b"x");
+    sim.run_for(Duration::from_secs(300)).unwrap();
+    let id = sim.sessions().iter().next().unwrap().0;
+    sim.handle().send(0, id).unwrap();
+    sim.run_for(Duration::from_secs(29)).unwrap();
+    assert_eq!((remote.received(), remote.is_over()), (b"done".to_vec(), false));
+    sim.run_for(Duration::from_secs(2)).unwrap();
+    assert!(remote.is_over());
+}

@@ -139,7 +139,7 @@ impl<'a> Conn<'a> {
     }
 
     /// Another idle deadline than the server's for this connection, or none. It counts from the last byte
-    /// that moved. Up to 24 days.
+    /// that moved, or from now where there was none before. Up to 24 days.
     pub fn set_idle_deadline(&mut self, deadline: Option<Duration>) {
         self.core.io.set_idle_deadline(self.key, deadline);
     }

@@ -183,7 +183,11 @@ impl Io {
 
     /// Another idle deadline than the server's for this connection, or none.
     pub(crate) fn set_idle_deadline(&mut self, key: Key, deadline: Option<Duration>) {
+        let tick = self.tick;
         if let Some(connection) = self.connections.get_mut(key) {
+            if connection.idle == 0 {
+                connection.active = tick;
+            }
             connection.idle = deadline.map_or(0, ticks);
         }
         self.arm(key);
