@@ -19,7 +19,7 @@ mod server;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use allocations::{CountingAllocator, allocations_of, count_this_thread};
+pub(crate) use allocations::{CountingAllocator, allocated_bytes, allocations_of, count_this_thread};
 pub(crate) use child::{Child, alone, answer_questions, is_child, run_child};
 pub(crate) use client::{Client, End, wait_for_nobody_at};
 pub(crate) use example::Example;
