@@ -73,6 +73,7 @@ mod counters;
 mod date;
 mod encode;
 mod exchange;
+pub mod files;
 mod handler;
 mod head;
 mod layer;
