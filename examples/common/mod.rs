@@ -33,12 +33,24 @@ pub(crate) struct ServerOptions {
 }
 
 impl ServerOptions {
+    /// The deadline of connections without traffic.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        (self.idle > 0).then(|| Duration::from_secs(self.idle))
+    }
+
+    /// The deadline of peers that take no output.
+    pub(crate) fn stall(&self) -> Option<Duration> {
+        (self.stall > 0).then(|| Duration::from_secs(self.stall))
+    }
+
     /// A server as the flags say, which drains on SIGTERM and SIGINT.
     pub(crate) fn server(&self) -> Server {
-        let seconds = |count: u64| (count > 0).then(|| Duration::from_secs(count));
-        let (idle, write_stall) = (seconds(self.idle), seconds(self.stall));
-        let mut server =
-            Server::new().deadlines(Deadlines { idle, write_stall, ..Deadlines::default() }).handle_signals();
+        let deadlines = Deadlines { idle: self.idle(), write_stall: self.stall(), ..Deadlines::default() };
+        self.configure(Server::new().deadlines(deadlines).handle_signals())
+    }
+
+    /// Tells a server where to listen, and what of it.
+    pub(crate) fn configure(&self, mut server: Server) -> Server {
         if let Some(reactors) = self.reactors {
             server = server.reactors(reactors);
         }
