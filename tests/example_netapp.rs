@@ -1,0 +1,383 @@
+//! The netapp example beside its real clients: curl for every feature it can reach.
+#![cfg(feature = "http1")]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+
+use corelane::Address;
+use nix::sys::signal::Signal;
+use support::{Client, End, Example, Random, TempDir, eventually};
+
+fn serve(arguments: &[&str]) -> (Example, SocketAddr) {
+    Example::serve("netapp", arguments)
+}
+
+fn connect(address: SocketAddr) -> Client {
+    Client::connect(&Address::Tcp(address))
+}
+
+/// Runs curl against a path; silent, and never for long.
+#[track_caller]
+fn curl(address: SocketAddr, path: &str, options: &[&str]) -> Output {
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "30", "--path-as-is"])
+        .args(options)
+        .arg(format!("http://{address}{path}"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("curl is installed");
+    assert!(output.status.success(), "{path} {options:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// The status that curl got.
+#[track_caller]
+fn status(address: SocketAddr, path: &str, options: &[&str]) -> String {
+    let output =
+        curl(address, path, &[&["--output", "/dev/null", "--write-out", "%{http_code}"], options].concat());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Head and body of a reply.
+#[track_caller]
+fn whole(address: SocketAddr, path: &str, options: &[&str]) -> (String, Vec<u8>) {
+    let output = curl(address, path, &[&["--include"], options].concat()).stdout;
+    let end = output.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    (String::from_utf8(output[..end].to_vec()).unwrap().to_lowercase(), output[end..].to_vec())
+}
+
+/// The value of a header in a head of lower case.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// Sends raw bytes on a connection of its own, ends it, and returns everything that comes back.
+#[track_caller]
+fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut client = connect(address);
+    client.send(bytes);
+    client.finish();
+    String::from_utf8(client.receive_rest().0).unwrap()
+}
+
+#[test]
+fn every_page_answers() {
+    let (example, address) = serve(&[]);
+    for (path, text) in [
+        ("/plaintext", "Hello, World!"),
+        ("/json", "{\"message\":\"Hello, World!\"}"),
+        ("/fast", "fast\n"),
+        ("/slow?ms=3", "waited 3 ms\n"),
+        ("/slow?x=1&ms=300", "waited 300 ms\n"),
+        ("/healthz", "alive\n"),
+        ("/readyz", "ready\n"),
+    ] {
+        let (head, body) = whole(address, path, &[]);
+        assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+        assert_eq!(String::from_utf8_lossy(&body), text);
+        assert_eq!(header(&head, "content-length"), Some(text.len().to_string().as_str()));
+        assert_eq!(header(&head, "server"), Some("corelane"));
+        assert!(header(&head, "date").is_some_and(|date| date.ends_with("gmt")), "{head}");
+    }
+    assert_eq!(header(&whole(address, "/json", &[]).0, "content-type"), Some("application/json"));
+    assert_eq!(header(&whole(address, "/plaintext", &[]).0, "content-type"), Some("text/plain"));
+    for path in ["/slow?ms=0", "/slow?ms=301", "/slow?ms=x"] {
+        assert_eq!(status(address, path, &[]), "400", "{path}");
+    }
+    assert!(String::from_utf8_lossy(&curl(address, "/slow", &[]).stdout).starts_with("waited "));
+    assert!(String::from_utf8_lossy(&curl(address, "/alloc", &[]).stdout).starts_with("allocated "));
+    for path in ["/", "/nothing", "/files/x", "/plaintext/"] {
+        assert_eq!(status(address, path, &[]), "404", "{path}");
+    }
+    let (head, body) = whole(address, "/plaintext", &["--request", "DELETE"]);
+    assert!(head.starts_with("http/1.1 405 ") && body.is_empty(), "{head}");
+    assert_eq!(header(&head, "allow"), Some("get, head"));
+    example.stop();
+}
+
+#[test]
+fn connections_are_kept_and_closed_as_clients_ask() {
+    let (example, address) = serve(&["--max-requests", "3"]);
+    let reused = |options: &[&str]| {
+        let url = format!("http://{address}/plaintext");
+        let both = ["--output", "/dev/null", "--output", "/dev/null", &url];
+        let output =
+            curl(address, "/plaintext", &[&both, options, &["--write-out", "%{num_connects} "]].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(reused(&[]), "1 0 ");
+    assert_eq!(reused(&["--header", "connection: close"]), "1 1 ");
+    assert_eq!(reused(&["--http1.0"]), "1 1 ");
+    assert_eq!(reused(&["--http1.0", "--header", "connection: keep-alive"]), "1 0 ");
+    let (head, _) = whole(address, "/plaintext", &["--http1.0"]);
+    assert!(header(&head, "connection") == Some("close") || header(&head, "connection").is_none(), "{head}");
+    // The third request of a connection is its last.
+    let replies = raw(address, "GET /fast HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5).as_bytes());
+    assert_eq!(replies.matches("HTTP/1.1 200 OK").count(), 3, "{replies}");
+    assert_eq!(replies.to_lowercase().matches("connection: close").count(), 1, "{replies}");
+    example.stop();
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order_whatever_they_take() {
+    let (example, address) = serve(&["--pipeline", "4"]);
+    let delays = [50, 1, 20, 3, 30, 2, 1, 1, 15, 1];
+    let requests: String =
+        delays.iter().map(|delay| format!("GET /slow?ms={delay} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    let requests = requests + "GET /fast HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let mut client = connect(address);
+    client.send(requests.as_bytes());
+    let replies = String::from_utf8(client.receive_all()).unwrap();
+    let told: Vec<_> = replies.lines().filter(|line| line.starts_with("waited") || *line == "fast").collect();
+    let expected: Vec<_> =
+        delays.iter().map(|delay| format!("waited {delay} ms")).chain(["fast".into()]).collect();
+    assert_eq!(told, expected);
+    example.stop();
+}
+
+#[test]
+fn bodies_come_back_as_they_were_sent() {
+    let (example, address) = serve(&[]);
+    let folder = TempDir::new();
+    let (sent, came) = (folder.join("sent"), folder.join("came"));
+    let mut random = Random::new(3);
+    for size in [0, 1, 1000, 70_000, 20_000_000] {
+        let bytes = random.bytes(size);
+        fs::write(&sent, &bytes).unwrap();
+        let data = format!("@{}", sent.display());
+        for options in [
+            &["--header", "content-type: application/x-test"][..],
+            &["--header", "transfer-encoding: chunked"],
+            // Without it curl sends the header itself only for large bodies.
+            &["--header", "expect: 100-continue"],
+            &["--header", "expect:"],
+            &["--http1.0"],
+        ] {
+            curl(
+                address,
+                "/echo",
+                &[&["--data-binary", &data, "--output", came.to_str().unwrap()], options].concat(),
+            );
+            assert!(fs::read(&came).unwrap() == bytes, "{size} bytes with {options:?}");
+        }
+    }
+    let (head, _) = whole(address, "/echo", &["--data", "x", "--header", "content-type: text/x-own"]);
+    assert_eq!(header(&head, "content-type"), Some("text/x-own"));
+    example.stop();
+}
+
+#[test]
+fn a_slow_reader_and_a_slow_writer_are_waited_for() {
+    let (example, address) = serve(&["--body-rate", "1"]);
+    let folder = TempDir::new();
+    let (sent, came) = (folder.join("sent"), folder.join("came"));
+    let bytes = Random::new(4).bytes(3_000_000);
+    fs::write(&sent, &bytes).unwrap();
+    let data = format!("@{}", sent.display());
+    // curl limits both directions.
+    curl(
+        address,
+        "/echo",
+        &["--data-binary", &data, "--output", came.to_str().unwrap(), "--limit-rate", "2M"],
+    );
+    assert!(fs::read(&came).unwrap() == bytes);
+    example.stop();
+}
+
+#[test]
+fn a_client_that_asks_first_is_told_whether_to_send() {
+    let (example, address) = serve(&["--max-body", "1000"]);
+    let mut client = connect(address);
+    let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    client.send(head);
+    assert_eq!(client.receive(25), b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.send(b"hello");
+    let mut reply = Vec::new();
+    while !reply.ends_with(b"\r\n\r\nhello") {
+        reply.extend(client.receive(1));
+    }
+    // Too large: refused before it is sent.
+    let (head, _) =
+        whole(address, "/echo", &["--data", &"x".repeat(1001), "--header", "expect: 100-continue"]);
+    assert!(head.starts_with("http/1.1 413 "), "{head}");
+    example.stop();
+}
+
+#[test]
+fn trailers_come_back_behind_the_body() {
+    let (example, address) = serve(&[]);
+    let request = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+        5;name=value\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n";
+    let reply = raw(address, request.as_bytes()).to_lowercase();
+    assert!(reply.contains("transfer-encoding: chunked\r\n"), "{reply}");
+    assert!(reply.ends_with("5\r\nhello\r\n0\r\nx-sum: 42\r\n\r\n"), "{reply}");
+    example.stop();
+}
+
+#[test]
+fn what_is_too_much_or_wrong_is_refused_with_its_status() {
+    let (example, address) = serve(&[
+        "--max-head",
+        "2000",
+        "--max-target",
+        "100",
+        "--max-headers",
+        "10",
+        "--max-body",
+        "1000",
+        "--head-deadline",
+        "1",
+    ]);
+    assert_eq!(status(address, &format!("/{}", "x".repeat(200)), &[]), "414");
+    assert_eq!(status(address, "/fast", &["--header", &format!("x: {}", "y".repeat(3000))]), "431");
+    let many: Vec<String> = (0..20).flat_map(|n| ["--header".into(), format!("x{n}: y")]).collect();
+    assert_eq!(status(address, "/fast", &many.iter().map(String::as_str).collect::<Vec<_>>()), "431");
+    assert_eq!(status(address, "/echo", &["--data", &"x".repeat(2000), "--header", "expect:"]), "413");
+    let chunked =
+        ["--data", &"x".repeat(2000), "--header", "transfer-encoding: chunked", "--header", "expect:"];
+    // The reply has begun when the chunks turn out to be too many: it breaks off.
+    let broken = Command::new("curl")
+        .args(["--silent", "--max-time", "30"])
+        .args(chunked)
+        .arg(format!("http://{address}/echo"))
+        .output()
+        .unwrap();
+    assert!(!broken.status.success());
+    assert_eq!(status(address, "/fast", &["--header", "expect: the unexpected"]), "417");
+    for (request, expected) in [
+        ("GET /fast HTTP/1.1\r\n\r\n", "400"),
+        ("GET /fast HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        ("GET /fast HTTP/2.0\r\nHost: a\r\n\r\n", "505"),
+        ("GET /fast HTTP/1.1\nHost: a\n\n", "400"),
+        ("nonsense\r\n\r\n", "400"),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "400"),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "501"),
+        (
+            "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
+    ] {
+        let reply = raw(address, request.as_bytes());
+        assert!(reply.starts_with(&format!("HTTP/1.1 {expected} ")), "{request:?}: {reply}");
+    }
+    // A head that does not come to its end.
+    let mut client = connect(address);
+    client.send(b"GET /fast HTTP/1.1\r\nHos");
+    let (reply, end) = client.receive_rest();
+    assert!(reply.starts_with(b"HTTP/1.1 408 ") && end == End::Fin, "{}", String::from_utf8_lossy(&reply));
+    let metrics = String::from_utf8(curl(address, "/metrics", &[]).stdout).unwrap();
+    for problem in ["target_length", "head_size", "header_count", "framing", "host", "head_timeout"] {
+        let line = format!("http_refused_total{{problem=\"{problem}\"}} ");
+        let count = metrics.lines().find_map(|other| other.strip_prefix(&line)).expect("a counter");
+        assert_ne!(count, "0", "{problem}");
+    }
+    example.stop();
+}
+
+#[test]
+fn metrics_can_be_read_by_prometheus() {
+    let (example, address) = serve(&["--reactors", "2"]);
+    (0..20).for_each(|_| _ = curl(address, "/plaintext", &[]));
+    curl(address, "/slow?ms=30", &[]);
+    let value = |metrics: &str, name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
+    };
+    let (head, body) = whole(address, "/metrics", &[]);
+    assert_eq!(header(&head, "content-type"), Some("text/plain; version=0.0.4"));
+    let metrics = String::from_utf8(body).unwrap();
+    // Every line is a comment, or a name with labels and a number; names are typed before they are used.
+    let mut typed = Vec::new();
+    for line in metrics.lines() {
+        if let Some(declaration) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declaration.split_once(' ').unwrap();
+            assert!(["counter", "gauge", "histogram"].contains(&kind) && !typed.contains(&name), "{line}");
+            typed.push(name);
+        } else {
+            let (name, number) = line.rsplit_once(' ').unwrap();
+            assert!(number.parse::<f64>().is_ok(), "{line}");
+            assert!(name.starts_with(typed.last().unwrap()), "{line}");
+        }
+    }
+    assert!(value(&metrics, "http_requests_total") >= 22.0);
+    assert!(value(&metrics, "corelane_accepted_total") >= 22.0);
+    assert_eq!(value(&metrics, "corelane_active"), 1.0);
+    let count = value(&metrics, "http_request_duration_seconds_count");
+    assert_eq!(value(&metrics, "http_request_duration_seconds_bucket{le=\"+Inf\"}"), count);
+    assert_eq!(value(&metrics, "http_request_duration_seconds_bucket{le=\"0.016384\"}"), count - 1.0);
+    assert!((0.03..10.0).contains(&value(&metrics, "http_request_duration_seconds_sum")));
+    example.stop();
+}
+
+#[test]
+fn not_ready_is_told_before_anybody_is_sent_away() {
+    let (mut example, address) = serve(&["--grace", "2", "--log-every", "1"]);
+    assert_eq!(status(address, "/readyz", &[]), "200");
+    example.hear("0.0.");
+    example.signal(Signal::SIGTERM);
+    eventually("the service to be not ready", || status(address, "/readyz", &[]) == "503");
+    // New connections are taken all the while.
+    assert_eq!(status(address, "/healthz", &[]), "200");
+    let (status, output) = example.wait();
+    assert!(status.success(), "{output:#?}");
+    assert!(output.iter().any(|line| line.starts_with("answered ")), "{output:#?}");
+}
+
+#[test]
+fn a_drain_finishes_what_is_under_way_and_closes_the_rest() {
+    let (mut example, address) = serve(&["--log-every", "1"]);
+    let mut idle = connect(address);
+    idle.send(b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n");
+    example.hear("0.");
+    let mut busy: Vec<Client> = (0..20).map(|_| connect(address)).collect();
+    busy.iter_mut().for_each(|client| client.send(b"GET /slow?ms=300 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let mut upload = connect(address);
+    upload.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf.");
+    let mut echoed = Vec::new();
+    while !echoed.ends_with(b"half.") {
+        echoed.extend(upload.receive(1));
+    }
+    example.signal(Signal::SIGTERM);
+    let reply = String::from_utf8(idle.receive_all()).unwrap();
+    assert!(reply.ends_with("fast\n"));
+    for client in &mut busy {
+        let reply = String::from_utf8(client.receive_all()).unwrap().to_lowercase();
+        assert!(reply.ends_with("waited 300 ms\n") && reply.contains("connection: close"), "{reply}");
+    }
+    upload.send(b"whole");
+    assert_eq!(upload.receive_all(), b"whole");
+    let (status, output) = example.wait();
+    assert!(status.success(), "{output:#?}");
+    assert!(output.iter().any(|line| line.contains("0 cut off")), "{output:#?}");
+}
+
+#[test]
+fn the_second_signal_does_not_wait() {
+    let (example, address) = serve(&["--head-deadline", "60"]);
+    let mut client = connect(address);
+    client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    client.receive(15);
+    example.signal(Signal::SIGTERM);
+    support::wait_for_nobody_at(&Address::Tcp(address));
+    example.signal(Signal::SIGTERM);
+    let (status, output) = example.wait();
+    assert!(status.success() && output.iter().any(|line| line.contains("1 cut off")), "{output:#?}");
+}
+
+#[test]
+fn a_mistake_in_the_flags_is_told_in_one_line() {
+    for (arguments, named) in [
+        (&["--files", "/nowhere"][..], "--files /nowhere"),
+        (&["--max-head", "1"], "limits.head"),
+        (&["--pipeline", "0"], "limits.pipeline"),
+        (&["--head-deadline", "0"], "timeouts.head"),
+        (&["--max-requests", "0"], "limits.requests"),
+    ] {
+        let (status, output) = Example::start("netapp", arguments).wait();
+        assert!(!status.success());
+        assert!(output.len() == 1 && output[0].contains(named), "{arguments:?}: {output:#?}");
+    }
+}
