@@ -8,6 +8,9 @@ command_apply() {
     evaluate_knobs
     plan_knobs
     if [[ ${#change_key[@]} -eq 0 ]]; then
+        # A file that a killed apply left empty cannot be planned for: this must not look like a host that fits.
+        name_state
+        refuse_interrupted
         apply_report nothing "nothing to change: this host fits $profile"
         return
     fi

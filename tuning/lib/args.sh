@@ -152,7 +152,10 @@ parse_value() {
         root=$(cd -- "$text" && pwd -P) || usage_error "--root '$text' cannot be entered"
         root=${root%/}
         ;;
-    --state) state_option=$text ;;
+    --state)
+        [[ $text == /* && $text != / ]] || usage_error "--state '$text' is no path from the root"
+        state_option=${text%/}
+        ;;
     --knobs) knob_folder=$text ;;
     --pid)
         [[ $text =~ ^[1-9][0-9]{0,8}$ ]] || usage_error "--pid '$text' is no process"

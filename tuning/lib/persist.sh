@@ -58,7 +58,7 @@ compose_sysctl() {
 find_applied() {
     local name index
     declare -gA applied=()
-    state_folder=${state_option:-$root/var/lib/$program}
+    name_state
     [[ -r $state_folder/snapshots ]] || return 0
     list_snapshots
     for name in "${snapshots[@]}"; do

@@ -10,12 +10,16 @@
 state_folder=
 snapshot=
 
+name_state() {
+    state_folder=${state_option:-$root/var/lib/$program}
+}
+
 # Sets `state_folder`; makes it if asked to.
 open_state() {
-    state_folder=${state_option:-$root/var/lib/$program}
+    name_state
     if [[ ! -d $state_folder ]]; then
         [[ $1 == make ]] || return 1
-        (umask 077 && mkdir -p -- "$state_folder" 2>/dev/null) ||
+        { mkdir -p -- "${state_folder%/*}" && mkdir -m 700 -- "$state_folder"; } 2>/dev/null ||
             die "$exit_privilege" "$state_folder cannot be made: is this root?"
     fi
     # What is in there gets written to the kernel.

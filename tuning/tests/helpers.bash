@@ -1,5 +1,5 @@
 # Hosts in folders, and what tests ask of them.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 bats_load_library bats-support
 bats_load_library bats-assert

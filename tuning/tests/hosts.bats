@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2154,SC2034,SC2016,SC1091
 # Every command on every kind of host, and what each kind is known by.
 
 setup() {

@@ -1,0 +1,219 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154,SC2034,SC2016,SC2030,SC2031
+# All of a plan or none of it; back to exactly what was there; and after being killed half way.
+
+setup() {
+    load helpers
+    make_host debian12
+    before=$(picture)
+    state=$host/var/lib/corelane-tune
+}
+
+only_snapshot() {
+    local found=("$state"/snapshots/*)
+    assert_equal "${#found[@]}" 1
+    name=${found[0]##*/}
+}
+
+@test "the snapshot has what was there, before anything is written" {
+    on_host apply --profile loadgen
+    assert_success
+    only_snapshot
+    assert_equal "$(<"$state/snapshots/$name/state")" applied
+    run cat "$state/snapshots/$name/values"
+    assert_line $'net.ipv4.ip_local_port_range\trange\t=32768\\t60999\\n\t=10240 65535'
+    run cat "$state/snapshots/$name/meta"
+    assert_line "goal loadgen"
+    assert_line "boot 00000000-0000-4000-8000-000000000001"
+    run stat -c %a "$state"
+    assert_output 700
+    # Every key of the plan was begun and done, in the order of the table.
+    run bash -c "grep -c begin '$state/snapshots/$name/journal'; cut -f 1 '$state/snapshots/$name/values' | wc -l"
+    assert_equal "${lines[0]}" "${lines[1]}"
+    # The snapshot was read by nothing but rollback.
+    on_host rollback "$name"
+    assert_success
+    assert_equal "$(picture)" "$before"
+}
+
+@test "what cannot be written down changes nothing" {
+    mkdir -p "$state"
+    printf 'in the way' >"$state/snapshots"
+    on_host apply --profile loadgen
+    assert_failure 5
+    assert_output --partial "nothing was changed"
+    assert_equal "$(picture)" "$before"
+}
+
+@test "one at a time" {
+    mkdir -p "$state"
+    exec {descriptor}>"$state/lock"
+    flock "$descriptor"
+    on_host apply --profile loadgen
+    assert_failure 5
+    assert_output --partial "another corelane-tune is at work"
+    assert_equal "$(picture)" "$before"
+    on_host rollback
+    assert_failure 5
+}
+
+@test "a state folder of somebody else is not trusted" {
+    [[ $EUID -eq 0 ]] || skip "needs root to give a folder away"
+    mkdir -p "$state"
+    chown 65534 "$state"
+    on_host apply --profile loadgen
+    assert_failure 3
+    assert_output --partial "belongs to somebody else"
+    assert_equal "$(picture)" "$before"
+}
+
+@test "a write that fails: everything goes back, exit 5" {
+    # A value that reads back otherwise: the write goes nowhere.
+    cat >"$BATS_TEST_TMPDIR/env" <<'END'
+printf() {
+    if [[ ${FUNCNAME[1]-} == write_value && ${path-} == */tcp_max_tw_buckets && $2 == 40* ]]; then return "${REFUSE:-0}"; fi
+    builtin printf "$@"
+}
+END
+    BASH_ENV=$BATS_TEST_TMPDIR/env on_host apply --profile loadgen
+    assert_failure 5
+    assert_line "corelane-tune: net.ipv4.tcp_max_tw_buckets: wrote '400000', read back ''"
+    assert_line "failed: everything is as it was before"
+    assert_equal "$(picture)" "$before"
+    REFUSE=1 BASH_ENV=$BATS_TEST_TMPDIR/env on_host apply --profile loadgen
+    assert_failure 5
+    assert_line "corelane-tune: net.ipv4.tcp_max_tw_buckets: the kernel refused '400000'"
+    assert_equal "$(picture)" "$before"
+    # Nothing is left to roll back, and the next apply is not held up.
+    on_host rollback
+    assert_success
+    assert_line "nothing to roll back"
+    on_host apply --profile loadgen
+    assert_success
+}
+
+@test "a value that changes between plan and write is left to whoever changed it" {
+    cat >"$BATS_TEST_TMPDIR/env" <<'END'
+sync() { builtin printf '7\n' >"$HOST/proc/sys/net/ipv4/tcp_tw_reuse"; }
+END
+    HOST=$host BASH_ENV=$BATS_TEST_TMPDIR/env on_host apply --profile loadgen
+    assert_failure 5
+    assert_output --partial "net.ipv4.tcp_tw_reuse was changed by somebody else meanwhile"
+    get net.ipv4.tcp_tw_reuse
+    assert_equal "$stored" 7
+    put proc/sys/net/ipv4/tcp_tw_reuse 2
+    assert_equal "$(picture)" "$before"
+}
+
+@test "SIGTERM, SIGINT or SIGHUP in the middle: everything goes back, exit 5" {
+    for KILL_SIGNAL in TERM INT HUP; do
+        export KILL_SIGNAL KILL_AT=3 KILL_WHEN=after
+        BASH_ENV=$tuning/tests/kill_at.bash on_host apply --profile loadgen
+        assert_failure 5
+        assert_line "corelane-tune: stopped by SIG$KILL_SIGNAL"
+        assert_equal "$(picture)" "$before"
+    done
+}
+
+@test "SIGKILL at any write, before or after it: rollback repairs, and apply waits for that" {
+    writes=$(json_of plan --profile loadgen | jq '.changes | length')
+    [[ $writes -ge 5 ]]
+    export KILL_SIGNAL=KILL KILL_AT KILL_WHEN
+    for ((KILL_AT = 1; KILL_AT <= writes; KILL_AT++)); do
+        for KILL_WHEN in before after; do
+            BASH_ENV=$tuning/tests/kill_at.bash on_host apply --profile loadgen
+            assert_equal "$status" 137
+            on_host apply --profile loadgen
+            assert_failure 1
+            assert_output --partial "an earlier apply ended half way: run corelane-tune rollback"
+            on_host rollback
+            assert_success
+            assert_equal "$(picture)" "$before"
+            rm -r "$state"
+        done
+    done
+}
+
+@test "rollback refuses, key by key, what somebody changed since; forced, it does not" {
+    on_host apply --profile loadgen
+    put proc/sys/net/core/somaxconn 30000
+    on_host verify --profile loadgen
+    assert_success
+    on_host rollback
+    assert_failure 1
+    assert_line "net.core.somaxconn: left at 30000: somebody changed it since apply set 8192 (was 4096); --force overrides"
+    get net.core.somaxconn
+    assert_equal "$stored" 30000
+    get net.ipv4.tcp_tw_reuse
+    assert_equal "$stored" 2
+    json_of rollback >"$BATS_TEST_TMPDIR/json" || status=$?
+    assert_schema rollback <"$BATS_TEST_TMPDIR/json"
+    assert_equal "$(jq -r '.result' "$BATS_TEST_TMPDIR/json")" incomplete
+    on_host rollback --force
+    assert_success
+    assert_equal "$(picture)" "$before"
+    on_host rollback
+    assert_line "nothing to roll back"
+}
+
+@test "rollback of a key that is gone tells so" {
+    on_host apply --profile loadgen
+    rm "$host/proc/sys/net/core/netdev_max_backlog"
+    on_host rollback
+    assert_failure 1
+    assert_line "net.core.netdev_max_backlog: not there any more (was 1000)"
+    [[ ! -e $host/proc/sys/net/core/netdev_max_backlog ]]
+}
+
+@test "two applies are taken back one after the other, or by name" {
+    on_host apply --profile loadgen
+    first=$(picture)
+    on_host apply --profile throughput
+    on_host rollback
+    assert_success
+    assert_equal "$(picture)" "$first"
+    on_host rollback
+    assert_success
+    assert_equal "$(picture)" "$before"
+    on_host rollback 20000101T000000Z-000000
+    assert_failure 2
+    assert_output --partial "has no snapshot 20000101T000000Z-000000"
+}
+
+@test "drift is listed, and exit 1" {
+    on_host apply --profile latency
+    put proc/sys/net/ipv4/tcp_slow_start_after_idle 1
+    on_host verify --profile latency
+    assert_failure 1
+    assert_line -- "-net.ipv4.tcp_slow_start_after_idle = 1"
+    assert_line -- "+net.ipv4.tcp_slow_start_after_idle = 0"
+    run "$tune" verify --root "$host" --profile latency --format json
+    assert_failure 1
+    assert_schema plan <<<"$output"
+}
+
+@test "a damaged snapshot is refused before anything is written" {
+    on_host apply --profile loadgen
+    applied=$(picture)
+    only_snapshot
+    printf '../../etc/passwd\tint\t=1\\n\t=2\n' >>"$state/snapshots/$name/values"
+    on_host rollback
+    assert_failure 5
+    assert_output --partial "is damaged: nothing was changed"
+    assert_equal "$(picture)" "$applied"
+}
+
+@test "a snapshot of another network namespace is refused, unless forced" {
+    mkdir -p "$host/proc/self/ns"
+    ln -s 'net:[4026531840]' "$host/proc/self/ns/net"
+    on_host apply --profile loadgen
+    applied=$(picture)
+    ln -sfn 'net:[4026532999]' "$host/proc/self/ns/net"
+    on_host rollback
+    assert_failure 4
+    assert_output --partial "is of another network namespace (net:[4026531840])"
+    assert_equal "$(picture)" "$applied"
+    on_host rollback --force
+    assert_success
+    assert_equal "$(picture)" "$before"
+}
