@@ -77,6 +77,7 @@ scan_file() {
         [[ $row && $row != [\#\;]* && $row == *=* ]] || continue
         trim "${row%%=*}"
         key=${trimmed#-}
+        [[ $key ]] || continue
         trim "${row#*=}"
         text=$trimmed
         dotted_key "$key"
