@@ -44,7 +44,8 @@ scan_files() {
             name=${file##*/}
             if [[ ! ${holder[$name]+set} ]]; then
                 holder[$name]=$folder
-                entries+=("$name"$'\n'"$folder")
+                # The folder begins with the one byte that no name has.
+                entries+=("$name$folder")
             elif [[ -f $file ]]; then
                 scan_file "$file" "hidden by ${holder[$name]}/$name"
             fi
@@ -52,7 +53,7 @@ scan_files() {
     done
     local sorted=() wins=()
     for entry in "${entries[@]}"; do insert_sorted "$entry"; done
-    for entry in "${sorted[@]}"; do wins+=("$root${entry#*$'\n'}/${entry%%$'\n'*}"); done
+    for entry in "${sorted[@]}"; do wins+=("$root/${entry#*/}/${entry%%/*}"); done
     # Read last by `sysctl --system`, and by systemd through 99-sysctl.conf, a link to it.
     if [[ -f $root/etc/sysctl.conf ]]; then wins+=("$root/etc/sysctl.conf"); fi
     for file in "${wins[@]}"; do
