@@ -26,7 +26,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub mod external;
 pub mod raw;
 mod steering;
-pub mod tokio_echo;
+pub mod tokio_serve;
 pub mod uring;
 
 /// How long a peer that is out of descriptors (or threads, or memory) leaves the accept queue
@@ -109,6 +109,11 @@ impl Peer {
     /// Worker threads to run.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Whether each thread is to be pinned to a CPU: thread i to the i-th that the process may use.
+    pub fn pinned(&self) -> bool {
+        !self.cpus.is_empty()
     }
 
     /// Pins the calling thread to the CPU of worker `index`, if pinning was asked for.
@@ -216,7 +221,8 @@ impl Peer {
     }
 }
 
-fn announce(addr: SocketAddr) {
+/// Tells whoever started the peer that it accepts connections, and where.
+pub fn announce(addr: SocketAddr) {
     let mut stdout = io::stdout().lock();
     // Nobody may be listening any more; that is no reason not to serve.
     let _ = writeln!(stdout, "listening on {addr}").and_then(|()| stdout.flush());
@@ -260,7 +266,7 @@ fn pin_to(cpu: usize) -> io::Result<()> {
 }
 
 /// Lifts the soft limit of open files to the hard one: a connection is a descriptor.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     // A peer that may not do so still serves, up to the limit it was started with.
     let _ = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

@@ -88,6 +88,10 @@ impl Server {
         socket.into()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends the server, which must not have ended by itself.
     pub(crate) fn stop(mut self) {
         kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).unwrap();
@@ -247,8 +251,13 @@ fn rude(server: &Server) {
 /// Everything an echo server must stand.
 pub(crate) fn echoes(program: &str) {
     let server = Server::start(program, &["--threads", "2"]);
+    stands(&server);
+    server.stop();
+}
+
+/// As [`echoes`], a server that runs.
+pub(crate) fn stands(server: &Server) {
     thread::scope(|scope| {
-        let server = &server;
         for seed in 0..6 {
             scope.spawn(move || well_behaved(server, seed));
         }
@@ -262,7 +271,6 @@ pub(crate) fn echoes(program: &str) {
             receive(&stream, &Pattern::new(7), 0, 1);
         });
     });
-    server.stop();
 }
 
 /// Every peer serves with its thread pinned, and steered if it has a listener for each thread.

@@ -1,0 +1,26 @@
+//! Echo server on monoio and io_uring, thread per core.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+
+use corelane_peers::Peer;
+use corelane_peers_async::monoio_echo;
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
+
+type Uring = Runtime<TimeDriver<IoUringDriver>>;
+
+fn main() -> ! {
+    let about = "TCP echo server on monoio and io_uring, thread per core";
+    Peer::with_listener_per_thread(env!("CARGO_BIN_NAME"), about).serve_per_thread(setup, run)
+}
+
+fn setup(listener: TcpListener) -> io::Result<(Uring, TcpListener)> {
+    let runtime = RuntimeBuilder::<IoUringDriver>::new().enable_timer().build()?;
+    Ok((runtime, listener))
+}
+
+fn run((mut runtime, listener): (Uring, TcpListener)) -> io::Result<Infallible> {
+    runtime.block_on(monoio_echo::serve(listener))
+}
