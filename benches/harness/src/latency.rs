@@ -14,8 +14,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The longest latency told apart from longer ones.
 const LONGEST_NS: u64 = 100_000_000_000;
 
-/// The percentiles in a printed distribution.
-const PRINTED: [f64; 9] = [1.0, 10.0, 50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 100.0];
+/// The percentiles in a printed distribution, and their shares: 99.9 / 100 is more than 0.999.
+const PRINTED: [(&str, f64); 9] = [
+    ("1", 0.01),
+    ("10", 0.1),
+    ("50", 0.5),
+    ("75", 0.75),
+    ("90", 0.9),
+    ("99", 0.99),
+    ("99.9", 0.999),
+    ("99.99", 0.9999),
+    ("max", 1.0),
+];
 
 /// An empty histogram of nanoseconds, to three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
@@ -238,11 +248,10 @@ pub(crate) fn format_distributions(columns: &[(&str, &Histogram<u64>)]) -> Strin
         let _ = write!(table, " {label:>12}");
     }
     table.push('\n');
-    for percentile in PRINTED {
-        let name = if percentile < 100.0 { format!("{percentile}") } else { "max".to_owned() };
+    for (name, quantile) in PRINTED {
         let _ = write!(table, "{name:>12}");
         for (_, histogram) in columns {
-            let value = histogram.value_at_percentile(percentile);
+            let value = histogram.value_at_quantile(quantile);
             let _ = write!(table, " {:>12}", format_ns(value as f64));
         }
         table.push('\n');

@@ -9,6 +9,7 @@ pub(crate) mod live;
 
 mod csv;
 mod hlog;
+mod html;
 mod json;
 mod text;
 
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// Write the histograms to this file as an HDR histogram log, for the tools of HdrHistogram.
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
+    /// Write everything to this file as one HTML page with charts.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// End with status 1 if this holds, as in `p99>2ms`, `p99>+5% vs before.json`, `rate<50k`, `errors>0`,
     /// `late>1%`, `connect.p99>1s`, `p99 of A>3ms`; may be given several times.
     #[arg(long, value_name = "CONDITION")]
@@ -49,6 +53,7 @@ pub(crate) struct Output {
     json: Option<File>,
     csv: Option<[File; 2]>,
     hlog: Option<File>,
+    html: Option<File>,
     gate: Gate,
 }
 
@@ -63,6 +68,7 @@ impl Args {
             json: create(&self.json)?,
             csv: create(&self.csv)?.zip(create(&series)?).map(|(one, other)| [one, other]),
             hlog: create(&self.hlog)?,
+            html: create(&self.html)?,
         })
     }
 
@@ -100,13 +106,19 @@ impl Output {
                 finish(file, |file| hlog::write(file, result))?;
             }
         }
+        if let Some(file) = &self.html {
+            finish(file, |file| Ok(file.write_all(html::page(results).as_bytes())?))?;
+        }
         let texts: Vec<String> = results.iter().map(|result| text::render(result)).collect();
         print(&texts.join("\n"))?;
-        for result in results {
-            ensure_checks_held(result)?;
-            self.gate.judge(result)?;
+        let failed: Vec<String> = results
+            .iter()
+            .flat_map(|result| checks_not_held(result).into_iter().chain(self.gate.judge(result)))
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        Err(ends(Status::Failed, failed.join("; ")))
     }
 }
 
@@ -123,20 +135,16 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-fn ensure_checks_held(result: &RunResult) -> Result<()> {
-    let failed: Vec<String> = result
-        .all_checks()
-        .filter(|(_, check)| !check.held)
+/// What was asserted and did not hold.
+fn checks_not_held(result: &RunResult) -> Vec<String> {
+    let failed = result.all_checks().filter(|(_, check)| !check.held);
+    failed
         .map(|(label, check)| {
             let of = label.map_or_else(String::new, |label| format!(" of {label}"));
             let detail = check.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
-            format!("{}{of}: {}{detail}", check.name, check.asserted)
+            format!("the check `{}`{of} failed: {}{detail}", check.name, check.asserted)
         })
-        .collect();
-    if failed.is_empty() {
-        return Ok(());
-    }
-    Err(ends(Status::Failed, format!("did not hold: {}", failed.join("; "))))
+        .collect()
 }
 
 /// Creates a file for an outcome: better to fail now than after the measurement.

@@ -206,19 +206,11 @@ fn distributions(result: &RunResult) -> String {
 
 /// What else is known of a target, a line for each kind.
 fn details(target: &Target) -> String {
-    let mut lines = Vec::new();
+    let mut lines = vec![("errors", errors(&target.counts))];
+    // Of turns the table and the notes say it all.
     if target.slices.is_empty() {
-        lines.push(("messages", messages(target)));
+        lines = run_details(target);
     }
-    lines.push(("connections", connections(&target.counts)));
-    lines.push(("schedule", schedule(&target.counts)));
-    lines.push(("errors", errors(&target.counts)));
-    lines.push(("server", target.server_cost.as_ref().map_or_else(String::new, cost)));
-    lines.push(("client", target.client_cost.as_ref().map_or_else(String::new, cost)));
-    lines.push(("generator", generator(target)));
-    lines.push(("memory", memory(target)));
-    lines.push(("reactors", target.skew.as_ref().map_or_else(String::new, skew)));
-    lines.push(("kernel", kernel(target)));
     for note in &target.notes {
         lines.push(("note", note.clone()));
     }
@@ -231,6 +223,22 @@ fn details(target: &Target) -> String {
         }
     }
     text
+}
+
+fn run_details(target: &Target) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("messages", messages(target)),
+        ("connections", connections(&target.counts)),
+        ("schedule", schedule(&target.counts)),
+        ("errors", errors(&target.counts)),
+    ];
+    lines.push(("server", target.server_cost.as_ref().map_or_else(String::new, cost)));
+    lines.push(("client", target.client_cost.as_ref().map_or_else(String::new, cost)));
+    lines.push(("generator", generator(target)));
+    lines.push(("memory", memory(target)));
+    lines.push(("reactors", target.skew.as_ref().map_or_else(String::new, skew)));
+    lines.push(("kernel", kernel(target)));
+    lines
 }
 
 fn messages(target: &Target) -> String {

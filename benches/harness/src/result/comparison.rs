@@ -17,6 +17,9 @@ const METRICS: [(&str, Direction, fn(&Slice) -> f64); 5] = [
 /// The one of them that the client can spoil.
 const RATE: &str = "rate";
 
+/// Fewer rounds allow no verdict: that so many fall on one side by chance has a probability of 1 in 32.
+const ENOUGH_ROUNDS: usize = 6;
+
 /// The seed of the resampling: the same slices give the same intervals.
 const SEED: u64 = 0xc0de_1a9e;
 
@@ -85,11 +88,15 @@ pub(crate) fn by_rounds(a: &Target, b: &Target, control: Option<&Target>) -> Vec
             let (ratio_to_b, rounds) = ratio(a, b, value);
             let of_interval =
                 ratio_to_b.map_or(Verdict::Undecided, |ratio| Verdict::of(ratio, noise, better));
-            let reason = [a, b]
-                .into_iter()
-                .find(|target| metric == RATE && target.generator.as_ref().is_some_and(|g| g.generator_bound))
-                .filter(|_| of_interval != Verdict::Undecided)
-                .map(|target| format!("the client was the limit of {}", target.label));
+            let bound = |target: &&Target| target.generator.as_ref().is_some_and(|g| g.generator_bound);
+            let reason = match [a, b].into_iter().find(bound) {
+                _ if of_interval == Verdict::Undecided => None,
+                _ if rounds < ENOUGH_ROUNDS => Some(format!("{rounds} rounds are too few")),
+                Some(target) if metric == RATE => {
+                    Some(format!("the client was the limit of {}", target.label))
+                }
+                _ => None,
+            };
             let verdict = if reason.is_some() { Verdict::Undecided } else { of_interval };
             let ours = Comparison {
                 a: a.label.clone(),
@@ -184,12 +191,15 @@ mod tests {
 
     #[test]
     fn rounds_are_compared_in_pairs() {
-        let (a, b) = (with_rates("a", &[2.0, 20.0, 200.0]), with_rates("b", &[1.0, 10.0, 100.0]));
+        let (a, b) = (
+            with_rates("a", &[2.0, 20.0, 200.0, 6.0, 6.0, 6.0]),
+            with_rates("b", &[1.0, 10.0, 100.0, 3.0, 3.0, 3.0]),
+        );
         let control = with_rates("b'", &[1.0, 10.0]);
         let compared = by_rounds(&a, &b, Some(&control));
         assert_eq!(compared.len(), 10);
         let rate = &compared[0];
-        assert_eq!((rate.ratio.unwrap().median, rate.rounds, rate.verdict), (2.0, 3, Verdict::Better));
+        assert_eq!((rate.ratio.unwrap().median, rate.rounds, rate.verdict), (2.0, 6, Verdict::Better));
         let noise = &compared[1];
         assert!(noise.control && noise.a == "b'" && noise.ratio.unwrap().median == 1.0, "{noise:?}");
         // No CPU time was measured: a ratio of nothing to nothing is none.
@@ -198,8 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn few_rounds_allow_no_verdict() {
+        let (a, b) = (with_rates("a", &[2.0; 5]), with_rates("b", &[1.0; 5]));
+        let rate = &by_rounds(&a, &b, None)[0];
+        assert_eq!(
+            (rate.verdict, rate.reason.as_deref()),
+            (Verdict::Undecided, Some("5 rounds are too few"))
+        );
+    }
+
+    #[test]
     fn a_rate_that_is_the_clients_allows_no_verdict() {
-        let (a, mut b) = (with_rates("a", &[2.0, 2.0]), with_rates("b", &[1.0, 1.0]));
+        let (a, mut b) = (with_rates("a", &[2.0; 6]), with_rates("b", &[1.0; 6]));
         b.generator = Some(super::super::Generator { generator_bound: true, ..Default::default() });
         let rate = &by_rounds(&a, &b, None)[0];
         assert_eq!(rate.verdict, Verdict::Undecided);

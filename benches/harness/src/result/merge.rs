@@ -1,6 +1,6 @@
 //! Results of several machines made into one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -78,9 +78,17 @@ fn ensure_same_load((first, whole): (&str, &RunResult), (name, part): (&str, &Ru
 
 /// The first place where two plans differ in what they must not.
 fn difference(path: &str, one: &Value, other: &Value) -> Option<(String, String, String)> {
+    let told = || {
+        let path = if path.is_empty() { "the plan".to_owned() } else { format!("`{path}`") };
+        Some((path, one.to_string(), other.to_string()))
+    };
     match (one, other) {
         (Value::Object(left), Value::Object(right)) => {
-            let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+            let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+            // Two variants of one thing have nothing in common to be named.
+            if !keys.is_empty() && keys.len() == left.len() + right.len() {
+                return told();
+            }
             keys.into_iter().filter(|key| !OF_EACH_MACHINE.contains(&key.as_str())).find_map(|key| {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
@@ -88,10 +96,7 @@ fn difference(path: &str, one: &Value, other: &Value) -> Option<(String, String,
             })
         }
         _ if one == other => None,
-        _ => {
-            let path = if path.is_empty() { "the plan" } else { path };
-            Some((format!("`{path}`"), one.to_string(), other.to_string()))
-        }
+        _ => told(),
     }
 }
 

@@ -1,0 +1,300 @@
+//! The tables of a result.
+
+use std::fmt::Write as _;
+
+use super::escape;
+use crate::latency::format_ns;
+use crate::output::format::{bytes, count};
+use crate::output::text::{self, Row};
+use crate::result::{RunResult, Target};
+
+/// The percentiles in the table.
+const PERCENTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("max", 1.0)];
+
+/// A table with a heading; the first cell of each row names it.
+fn table(heading: &str, caption: &str, head: &[&str], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heading = if heading.is_empty() { String::new() } else { format!("<h2>{}</h2>\n", escape(heading)) };
+    let mut html = format!("{heading}<div class=\"scroll\"><table>\n");
+    if !caption.is_empty() {
+        let _ = writeln!(html, "<caption>{}</caption>", escape(caption));
+    }
+    // Words read better from the left.
+    let wordy = |cell: &String| cell.chars().filter(|c| c.is_alphabetic()).count() > 8;
+    let is_text = |index: usize| index == 0 || rows.iter().filter_map(|row| row.get(index)).any(wordy);
+    html.push_str("<thead><tr>");
+    for (index, name) in head.iter().enumerate() {
+        let class = if is_text(index) { " class=\"text\"" } else { "" };
+        let _ = write!(html, "<th scope=\"col\"{class}>{}</th>", escape(name));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        html.push_str("<tr>");
+        for (index, cell) in row.iter().enumerate() {
+            let cell = escape(cell);
+            let _ = match index {
+                0 => write!(html, "<th scope=\"row\">{cell}</th>"),
+                _ if is_text(index) => write!(html, "<td class=\"text\">{cell}</td>"),
+                _ => write!(html, "<td>{cell}</td>"),
+            };
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table></div>\n");
+    html
+}
+
+fn us(value: Option<f64>) -> String {
+    value.map_or_else(|| "n/a".to_owned(), |us| format_ns(us * 1e3))
+}
+
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "n/a".to_owned(), |share| format!("{:.0}%", share * 100.0))
+}
+
+/// The main numbers.
+pub(super) fn targets(result: &RunResult) -> String {
+    let turns = result.targets.iter().any(|target| !target.slices.is_empty());
+    let caption = if turns { "Medians over the turns of each server." } else { "" };
+    let head =
+        ["target", "messages/s", "CPU/message", "p50", "p99", "p99.9", "max", "server busy", "client busy"];
+    let rows: Vec<Vec<String>> = result
+        .targets
+        .iter()
+        .map(|target| {
+            let row = Row::of(target);
+            vec![
+                target.label.clone(),
+                count(row.rate as u64),
+                us(row.cpu_us),
+                us(row.p50_us),
+                us(row.p99_us),
+                us(row.p99_9_us),
+                us(row.max_us),
+                percent(row.server),
+                percent(row.client),
+            ]
+        })
+        .collect();
+    table("Summary", caption, &head, &rows)
+}
+
+pub(super) fn checks(result: &RunResult) -> String {
+    let rows: Vec<Vec<String>> = result
+        .all_checks()
+        .map(|(label, check)| {
+            vec![
+                check.name.clone(),
+                if check.held { "held" } else { "FAILED" }.to_owned(),
+                label.unwrap_or_default().to_owned(),
+                check.asserted.clone(),
+                check.detail.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table("Checks", "", &["check", "", "target", "asserted", "seen"], &rows)
+}
+
+pub(super) fn comparisons(result: &RunResult) -> String {
+    let rows: Vec<Vec<String>> = result
+        .comparisons
+        .iter()
+        .map(|comparison| {
+            vec![
+                comparison.metric.clone(),
+                format!("{} / {}", comparison.a, comparison.b),
+                text::interval(comparison.ratio),
+                comparison.rounds.to_string(),
+                if comparison.control { "control".to_owned() } else { text::verdict(comparison) },
+            ]
+        })
+        .collect();
+    let caption = "Better or worse only where the interval lies beside 1 and beside the control's.";
+    table("Comparison", caption, &["number", "of", "ratio [95%]", "rounds", "verdict"], &rows)
+}
+
+pub(super) fn percentiles(result: &RunResult) -> String {
+    let mut rows = Vec::new();
+    for target in &result.targets {
+        for (phase, histograms) in target.phases.named() {
+            for (kind, latencies) in
+                [("from when due", &histograms.corrected), ("from when begun", &histograms.raw)]
+            {
+                let Some(latencies) = latencies else { continue };
+                let mut row = vec![format!("{}, {phase} {kind}", target.label)];
+                row.extend(PERCENTILES.map(|(_, quantile)| us(latencies.quantile_us(quantile))));
+                row.push(us(latencies.mean_us()));
+                row.push(count(latencies.count()));
+                rows.push(row);
+            }
+        }
+    }
+    let mut head = vec!["histogram"];
+    head.extend(PERCENTILES.map(|(name, _)| name));
+    head.extend(["mean", "samples"]);
+    table("Percentiles", "", &head, &rows)
+}
+
+/// What was counted, a column for each target.
+pub(super) fn counts(result: &RunResult) -> String {
+    let number =
+        |of: fn(&Target) -> u64| move |target: &Target| Some(of(target)).filter(|n| *n > 0).map(count);
+    let rows: [(&str, &dyn Fn(&Target) -> Option<String>); 18] = [
+        ("measured time", &|target| Some(format!("{:.2} s", target.seconds))),
+        ("connections asked for", &number(|target| target.counts.connections_asked)),
+        ("connections opened", &number(|target| target.counts.connections_opened)),
+        ("connections lost", &|target| Some(count(target.counts.connections_lost))),
+        ("messages sent", &number(|target| target.counts.sent)),
+        ("replies", &number(|target| target.counts.received)),
+        ("bytes received", &|target| Some(bytes(target.counts.received_bytes))),
+        ("bytes verified", &|target| Some(bytes(target.counts.verified_bytes))),
+        ("sent late", &|target| Some(count(target.counts.late))),
+        ("never sent", &|target| Some(count(target.counts.never_sent))),
+        ("errors", &|target| Some(errors(target))),
+        ("CPU of the server", &|target| {
+            target.server_cost.as_ref().map(|cost| format!("{:.2} s", cost.cpu_s))
+        }),
+        ("CPU of the client", &|target| {
+            target.client_cost.as_ref().map(|cost| format!("{:.2} s", cost.cpu_s))
+        }),
+        ("client CPU/message", &|target| {
+            target.client_cost.as_ref()?.cpu_us_per_message.map(|us| format_ns(us * 1e3))
+        }),
+        ("server context switches/message", &|target| {
+            target.server_cost.as_ref()?.switches_per_message.map(|n| format!("{n:.3}"))
+        }),
+        ("server system calls/message", &|target| {
+            target.server_cost.as_ref()?.system_calls_per_message.map(|n| format!("{n:.3}"))
+        }),
+        ("client system calls/message", &|target| {
+            target.client_cost.as_ref()?.system_calls_per_message.map(|n| format!("{n:.3}"))
+        }),
+        ("the kernel's counters", &|target| Some(kernel(target)).filter(|text| !text.is_empty())),
+    ];
+    let mut head = vec![""];
+    head.extend(result.targets.iter().map(|target| target.label.as_str()));
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .filter_map(|(name, cell)| {
+            let cells: Vec<Option<String>> = result.targets.iter().map(cell).collect();
+            cells.iter().any(Option::is_some).then(|| {
+                let cells = cells.into_iter().map(Option::unwrap_or_default);
+                std::iter::once(name.to_owned()).chain(cells).collect()
+            })
+        })
+        .collect();
+    table("Counts and costs", "", &head, &rows)
+}
+
+fn errors(target: &Target) -> String {
+    if target.counts.errors.is_empty() {
+        return "0".to_owned();
+    }
+    let each: Vec<String> =
+        target.counts.errors.iter().map(|(kind, n)| format!("{} {kind}", count(*n))).collect();
+    each.join(", ")
+}
+
+fn kernel(target: &Target) -> String {
+    let changed = target.kernel.iter().filter(|counter| counter.after != counter.before);
+    let each: Vec<String> = changed
+        .map(|counter| format!("{} +{}", counter.name, count(counter.after.saturating_sub(counter.before))))
+        .collect();
+    each.join(", ")
+}
+
+pub(super) fn memory(result: &RunResult) -> String {
+    let mut rows = Vec::new();
+    for target in &result.targets {
+        for series in &target.memory {
+            for point in &series.points {
+                rows.push(vec![
+                    format!("{}, {}", target.label, series.state),
+                    count(point.connections),
+                    bytes(point.user_bytes),
+                    point.kernel_bytes.map_or_else(|| "n/a".to_owned(), bytes),
+                ]);
+            }
+            for (side, line) in [("user", series.user), ("kernel", series.kernel)] {
+                if let Some(line) = line {
+                    rows.push(vec![
+                        format!("{}, {}: line of {side} memory", target.label, series.state),
+                        format!("{:.1} B each", line.slope),
+                        format!("{} besides", bytes(line.intercept.max(0.0) as u64)),
+                        format!("R² {:.5}", line.r_squared),
+                    ]);
+                }
+            }
+        }
+    }
+    table("Memory of the server", "", &["state", "connections", "user", "kernel"], &rows)
+}
+
+/// Notes and limits.
+pub(super) fn remarks(result: &RunResult) -> String {
+    let of_targets = result
+        .targets
+        .iter()
+        .flat_map(|target| target.notes.iter().map(|note| format!("{}: {note}", target.label)));
+    let limits = result.limits.iter().map(|limit| format!("Limit: {limit}"));
+    let sources = result.sources.iter().map(|source| format!("Merged from {source}"));
+    let all: Vec<String> =
+        result.notes.iter().cloned().chain(of_targets).chain(limits).chain(sources).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let items: Vec<String> = all.iter().map(|text| format!("<li>{}</li>\n", escape(text))).collect();
+    format!("<h2>Notes</h2>\n<ul>\n{}</ul>\n", items.concat())
+}
+
+/// Where and how it was measured.
+pub(super) fn environment(result: &RunResult) -> String {
+    let mut html = String::new();
+    for environment in &result.environments {
+        let or_not = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
+        let number =
+            |number: Option<usize>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+        let list = |pairs: Vec<String>| pairs.join(", ");
+        let cpus = format!(
+            "{} of {} CPUs, {}, governor {}",
+            number(environment.cpus_allowed),
+            number(environment.cpus),
+            or_not(&environment.cpu_model),
+            or_not(&environment.cpu_governor)
+        );
+        let limits =
+            environment.limits.iter().map(|(name, [soft, hard])| format!("{name} {soft} (hard {hard})"));
+        let versions = environment.versions.iter().map(|(name, version)| format!("{name} {version}"));
+        let row = |name: &str, value: String| vec![name.to_owned(), value];
+        let rows = vec![
+            row("command line", environment.command_line.join(" ")),
+            row("kernel", environment.kernel.clone()),
+            row("CPUs", cpus),
+            row("memory", environment.memory_bytes.map_or_else(|| "not known".to_owned(), bytes)),
+            row(
+                "load before",
+                environment.load_average.map_or_else(|| "not known".to_owned(), |n| format!("{n:.2}")),
+            ),
+            row(
+                "commit",
+                format!("{} ({} build)", or_not(&environment.commit), or_not(&environment.build_profile)),
+            ),
+            row("limits", list(limits.collect())),
+            row("versions", list(versions.collect())),
+        ];
+        html.push_str(&table("", &environment.host, &["what", "value"], &rows));
+        let sysctls: Vec<String> =
+            environment.sysctls.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let _ = writeln!(
+            html,
+            "<details><summary>Settings of the kernel</summary><pre>{}</pre></details>",
+            escape(&sysctls.join("\n"))
+        );
+    }
+    let plan = serde_json::to_string_pretty(&result.plan).unwrap_or_default();
+    let _ = writeln!(html, "<details><summary>Plan</summary><pre>{}</pre></details>", escape(&plan));
+    format!("<h2>Environment</h2>\n{html}")
+}
