@@ -8,13 +8,18 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A list of CPUs, as in `0,2-3`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CpuList(Vec<usize>);
 
 impl CpuList {
+    /// The CPUs.
+    pub(crate) fn numbers(&self) -> Vec<usize> {
+        self.0.clone()
+    }
+
     /// How many CPUs are listed.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -66,6 +71,12 @@ impl CpuList {
             set.set(cpu).with_context(|| format!("no such CPU: {cpu}"))?;
         }
         Ok(set)
+    }
+}
+
+impl<'de> Deserialize<'de> for CpuList {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -68,6 +68,11 @@ impl Latencies {
         self.0.saturating_record(ns.clamp(1, LONGEST_NS));
     }
 
+    /// Adds `count` of `ns`.
+    pub(crate) fn record_many(&mut self, ns: u64, count: u64) {
+        self.0.saturating_record_n(ns.clamp(1, LONGEST_NS), count);
+    }
+
     /// Adds one of `ns`, and what those would have seen that were due every `expected_ns` while it
     /// kept the sender from sending: the correction for coordinated omission, for senders that wait
     /// for their reply. A sender that counts from the intended start needs none.

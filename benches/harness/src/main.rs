@@ -1,9 +1,11 @@
 //! Measures corelane and its peers: one command per kind of measurement.
 
 mod c10k;
+mod commands;
 mod compare;
 mod cpu;
 mod echo_server;
+mod engine;
 mod gate;
 mod interrupt;
 #[allow(dead_code)]
@@ -15,10 +17,14 @@ mod merge;
 mod outcome;
 mod output;
 mod pattern;
+mod plan;
 mod process;
+mod protocol;
 mod report;
 #[allow(dead_code, unused_imports)]
 mod result;
+mod scenario;
+mod servers;
 mod stats;
 
 use std::process::ExitCode;
@@ -38,6 +44,7 @@ struct Cli {
 enum Command {
     C10k(c10k::Args),
     Compare(compare::Args),
+    Run(commands::run::Args),
     Report(report::Args),
     Merge(merge::Args),
     #[command(hide = true)]
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::C10k(args) => c10k::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Run(args) => commands::run::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::EchoServer(args) => echo_server::run(&args),

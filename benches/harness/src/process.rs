@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use corelane::Address;
 use nix::errno::Errno;
 use nix::sched::sched_setaffinity;
 use nix::sys::prctl;
@@ -36,7 +37,7 @@ pub(crate) type Lines = Receiver<String>;
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    address: SocketAddr,
+    address: Address,
     publish: Option<SocketAddr>,
     clock: CpuClock,
 }
@@ -53,9 +54,30 @@ impl Server {
     /// As [`Server::start`], a server that announces an address for publishers too.
     pub(crate) fn start_feed(command: &str, cpus: &CpuList) -> Result<Self> {
         let (mut server, lines) = Self::start_on(command, cpus)?;
-        let address = announcement(&lines, FEED_ANNOUNCEMENT);
-        server.publish = Some(address.with_context(|| format!("`{command}` takes no publishers"))?);
+        server.takes_publishers(&lines).with_context(|| format!("`{command}` takes no publishers"))?;
         Ok(server)
+    }
+
+    /// Waits until the server has announced where it takes publishers.
+    pub(crate) fn takes_publishers(&mut self, lines: &Lines) -> Result<()> {
+        match announcement(lines, FEED_ANNOUNCEMENT)? {
+            Address::Tcp(address) => self.publish = Some(address),
+            other => bail!("it takes them on {other}, where TCP is needed"),
+        }
+        Ok(())
+    }
+
+    /// Starts a server on these CPUs, or on any, that announces an address of whatever kind.
+    pub(crate) fn start_any(
+        mut command: Command,
+        name: &str,
+        cpus: Option<&CpuList>,
+    ) -> Result<(Self, Lines)> {
+        command.stdin(Stdio::null());
+        if let Some(cpus) = cpus {
+            confine(&mut command, cpus)?;
+        }
+        Self::launch(command, name)
     }
 
     fn start_on(command: &str, cpus: &CpuList) -> Result<(Self, Lines)> {
@@ -66,16 +88,21 @@ impl Server {
         };
         let mut command_line = Command::new(program);
         command_line.args(arguments).stdin(Stdio::null());
-        let cpus = cpus.to_set()?;
-        let confine = move || sched_setaffinity(Pid::from_raw(0), &cpus).map_err(Into::into);
-        // SAFETY: `confine` only makes a system call: it neither allocates nor locks.
-        unsafe { command_line.pre_exec(confine) };
+        confine(&mut command_line, cpus)?;
         Self::spawn(command_line, command)
     }
 
     /// Starts a server that is called `name` in errors; otherwise as [`Server::start`]. Tells too
     /// what the server says later.
-    pub(crate) fn spawn(mut command: Command, name: &str) -> Result<(Self, Lines)> {
+    pub(crate) fn spawn(command: Command, name: &str) -> Result<(Self, Lines)> {
+        let (server, lines) = Self::launch(command, name)?;
+        match &server.address {
+            Address::Tcp(_) => Ok((server, lines)),
+            other => bail!("`{name}` listens on {other}, where TCP is needed"),
+        }
+    }
+
+    fn launch(mut command: Command, name: &str) -> Result<(Self, Lines)> {
         command
             .stdout(Stdio::piped())
             // A Ctrl-C at the terminal is for this process, which then ends its servers.
@@ -99,16 +126,24 @@ impl Server {
         }
     }
 
-    fn wait_for_announcement(child: &mut Child) -> Result<(SocketAddr, CpuClock, Lines)> {
+    fn wait_for_announcement(child: &mut Child) -> Result<(Address, CpuClock, Lines)> {
         let lines = read_lines(child.stdout.take().context("stdout is not piped")?)?;
         let address = announcement(&lines, ANNOUNCEMENT)?;
         let pid = Pid::from_raw(child.id().try_into()?);
         Ok((address, CpuClock::of_process(pid)?, lines))
     }
 
-    /// Where to connect to.
+    /// Where to connect to, of a server that was not started by [`Server::start_any`].
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        match self.address {
+            Address::Tcp(address) => address,
+            Address::Unix(_) | Address::Abstract(_) => unreachable!("it was looked at when it was started"),
+        }
+    }
+
+    /// Where to connect to.
+    pub(crate) fn listening(&self) -> &Address {
+        &self.address
     }
 
     /// Where it takes publishers.
@@ -177,8 +212,17 @@ fn read_lines(stdout: ChildStdout) -> Result<Lines> {
     Ok(receiver)
 }
 
+/// Has a process run on these CPUs alone.
+fn confine(command: &mut Command, cpus: &CpuList) -> Result<()> {
+    let cpus = cpus.to_set()?;
+    let confine = move || sched_setaffinity(Pid::from_raw(0), &cpus).map_err(Into::into);
+    // SAFETY: `confine` only makes a system call: it neither allocates nor locks.
+    unsafe { command.pre_exec(confine) };
+    Ok(())
+}
+
 /// Waits for an address that is announced with these words.
-fn announcement(lines: &Lines, words: &str) -> Result<SocketAddr> {
+fn announcement(lines: &Lines, words: &str) -> Result<Address> {
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -198,10 +242,12 @@ fn announcement(lines: &Lines, words: &str) -> Result<SocketAddr> {
 /// The address in a line of output, if that announces one with these words.
 ///
 /// A server that listens on every address is reached over loopback.
-fn announced_address(line: &str, words: &str) -> Option<SocketAddr> {
+fn announced_address(line: &str, words: &str) -> Option<Address> {
     let (_, rest) = line.split_once(words)?;
-    let mut address: SocketAddr = rest.split_whitespace().next()?.parse().ok()?;
-    if address.ip().is_unspecified() {
+    let mut address: Address = rest.split_whitespace().next()?.parse().ok()?;
+    if let Address::Tcp(address) = &mut address
+        && address.ip().is_unspecified()
+    {
         address.set_ip(match address {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -228,6 +274,7 @@ mod tests {
         assert_eq!(address("listening on 127.0.0.1:80\n").unwrap(), "127.0.0.1:80");
         assert_eq!(address("INFO listening on 0.0.0.0:7 (2 cores)").unwrap(), "127.0.0.1:7");
         assert_eq!(address("listening on [::]:7").unwrap(), "[::1]:7");
+        assert_eq!(address("listening on unix:@name").unwrap(), "unix:@name");
         assert_eq!(address("listening on port 7"), None);
         assert_eq!(address("listening to 127.0.0.1:80"), None);
     }

@@ -1,0 +1,74 @@
+//! Who listens at an address of this machine.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use corelane::Address;
+
+/// The state of a listening socket in `/proc/net/tcp`.
+const LISTEN: &str = "0A";
+
+/// The process that listens at a target, if it is on this machine and may be looked at.
+///
+/// If several do, it is the first that is found.
+pub(super) fn process(target: &Address) -> Option<u32> {
+    let Address::Tcp(target) = target else { return None };
+    let path = if target.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+    let inodes = listeners(&fs::read_to_string(path).ok()?, *target);
+    if inodes.is_empty() {
+        return None;
+    }
+    let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let numbers =
+        fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(|pid| has_one_of(*pid, &sockets)).next()
+}
+
+fn has_one_of(pid: u32, sockets: &[String]) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .any(|link| sockets.iter().any(|socket| link.to_str() == Some(socket)))
+}
+
+/// The inodes of the sockets that listen there, or on every address at that port.
+fn listeners(text: &str, target: SocketAddr) -> Vec<u64> {
+    let local = |address: &str| -> Option<(bool, u16)> {
+        let (ip, port) = address.split_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        let is_any = ip.bytes().all(|digit| digit == b'0');
+        let is_ours = match target.ip() {
+            IpAddr::V4(ip4) => {
+                let bits = u32::from_str_radix(ip, 16).ok()?;
+                Ipv4Addr::from_bits(u32::from_be(bits)) == ip4
+            }
+            // Words in the machine's order; any listener at the port will do.
+            IpAddr::V6(_) => true,
+        };
+        Some((is_any || is_ours, port))
+    };
+    let inode = |line: &str| -> Option<u64> {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (is_there, port) = local(fields.get(1)?)?;
+        (is_there && port == target.port() && *fields.get(3)? == LISTEN)
+            .then(|| fields.get(9)?.parse().ok())?
+    };
+    text.lines().skip(1).filter_map(inode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_by_its_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::from(listener.local_addr().unwrap());
+        assert_eq!(process(&address), Some(std::process::id()));
+        drop(listener);
+        assert_eq!(process(&address), None);
+        assert_eq!(process(&"unix:@nobody".parse().unwrap()), None);
+    }
+}

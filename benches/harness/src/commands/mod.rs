@@ -1,0 +1,9 @@
+//! The commands that load a target as a plan says: `run`, and those that run again and again.
+//!
+//! Each reads its flags, has the engine run, and makes a result of what that counted; `output` writes it. Called by
+//! `main` alone.
+
+mod listener;
+pub(crate) mod run;
+mod session;
+mod verdict;

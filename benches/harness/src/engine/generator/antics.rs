@@ -1,0 +1,174 @@
+//! What the crowd does, at every tick.
+
+use corelane::{Conn, ConnId, Core, Flow, Input, Sessions};
+
+use super::{Generator, Session, Stage, Wanted};
+use crate::engine::crowd::Antic;
+use crate::outcome::Status;
+use crate::plan::Mischief;
+use crate::protocol::Purpose;
+
+/// Requests that a slow reader has without reading the replies.
+const ASKED_AHEAD: usize = 64;
+
+/// Ticks that a slow writer takes for a request.
+const DROPS: usize = 10;
+
+/// Bytes of garbage at a time.
+const GARBAGE: usize = 256;
+
+impl Generator {
+    /// Dials those of the crowd that are not there.
+    pub(super) fn dial_crowd(&mut self, core: &mut Core<'_>, now: u64) {
+        for kind in std::mem::take(&mut self.crowd.to_dial) {
+            self.dial(core, Wanted { antic: Some(kind), since: now });
+        }
+    }
+
+    pub(super) fn crowd_opened(&mut self, conn: &mut Conn<'_>, index: u8, number: u64, now: u64) -> Session {
+        let mut session = Session::new(number, u32::MAX);
+        let kind = self.crowd.kind(index).unwrap_or(Mischief::Silent);
+        self.crowd.opened(conn.id());
+        match kind {
+            Mischief::Silent | Mischief::SlowWriter => {}
+            Mischief::SlowReader => {
+                let id = conn.id();
+                conn.pause();
+                self.ask_ahead(conn.core(), &mut session, id, now);
+            }
+            Mischief::Slowloris => {
+                let (begin, _) = self.wire.endless();
+                conn.write(&begin);
+            }
+            Mischief::Reset => {
+                self.wire.ask(&mut session.talk, (now, now), Purpose::Proof, |parts| {
+                    conn.write_slices(parts).is_taken()
+                });
+            }
+            Mischief::Garbage => {
+                conn.write(&self.garbage());
+            }
+        }
+        session.antic = Some(Box::new(Antic { index, kind, drops: Vec::new(), sent: 0 }));
+        self.check_opened();
+        session
+    }
+
+    /// Has a slow reader ask for more than it takes.
+    fn ask_ahead(&mut self, core: &mut Core<'_>, session: &mut Session, id: ConnId, now: u64) {
+        while session.talk.unanswered() < ASKED_AHEAD {
+            let taken = self.wire.ask(&mut session.talk, (now, now), Purpose::Load, |parts| {
+                core.write_slices(id, parts).is_taken()
+            });
+            if !taken {
+                return;
+            }
+        }
+    }
+
+    /// Has each do what it does.
+    pub(super) fn misbehave(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>, now: u64) {
+        if matches!(self.stage, Stage::Loading | Stage::Waiting) {
+            self.dial_crowd(core, now);
+        }
+        for index in (0..self.crowd.members.len()).rev() {
+            let Some(&id) = self.crowd.members.get(index) else { continue };
+            let Some(session) = sessions.get_mut(id) else { continue };
+            let Some(mut antic) = session.antic.take() else { continue };
+            match antic.kind {
+                Mischief::Silent => {}
+                Mischief::SlowReader => {
+                    self.ask_ahead(core, session, id, now);
+                    core.resume(id);
+                }
+                Mischief::SlowWriter => self.write_drop(core, id, session, &mut antic, now),
+                Mischief::Slowloris => {
+                    core.write(id, &[self.wire.endless().1]);
+                }
+                Mischief::Reset => {
+                    session.is_ending = true;
+                    core.abort(id);
+                }
+                Mischief::Garbage => {
+                    core.write(id, &self.garbage());
+                }
+            }
+            session.antic = Some(antic);
+        }
+    }
+
+    /// Has a slow writer send the next bytes of its request, or think of another when it has its reply.
+    fn write_drop(
+        &mut self,
+        core: &mut Core<'_>,
+        id: ConnId,
+        session: &mut Session,
+        antic: &mut Antic,
+        now: u64,
+    ) {
+        if antic.sent == antic.drops.len() {
+            if session.talk.unanswered() > 0 {
+                return;
+            }
+            antic.drops.clear();
+            antic.sent = 0;
+            self.wire.ask(&mut session.talk, (now, now), Purpose::Load, |parts| {
+                parts.iter().for_each(|part| antic.drops.extend_from_slice(part));
+                true
+            });
+        }
+        let left = &antic.drops[antic.sent..];
+        let drop = left.len().min(antic.drops.len().div_ceil(DROPS));
+        if core.write(id, &left[..drop]).is_taken() {
+            antic.sent += drop;
+        }
+    }
+
+    /// Takes in what came to one of the crowd. Those who ask properly must get proper replies.
+    pub(super) fn crowd_heard(
+        &mut self,
+        conn: &mut Conn<'_>,
+        session: &mut Session,
+        input: &mut Input<'_>,
+        now: u64,
+    ) -> Flow {
+        let kind = session.antic.as_ref().map_or(Mischief::Silent, |antic| antic.kind);
+        if !matches!(kind, Mischief::SlowReader | Mischief::SlowWriter) {
+            input.take_all();
+            return Flow::Continue;
+        }
+        let all = input.peek();
+        let mut rest = all;
+        loop {
+            match self.wire.hear(&mut session.talk, &mut rest, now) {
+                Ok(None) => break,
+                Ok(Some(_)) => self.crowd.answered(),
+                Err(wrong) => {
+                    self.fail_with(
+                        Status::WrongData,
+                        format!("connection {} ({kind:?}): {wrong}", conn.id()),
+                    );
+                    return Flow::Abort;
+                }
+            }
+        }
+        input.consume(all.len() - rest.len());
+        if kind == Mischief::SlowReader {
+            conn.pause();
+        }
+        Flow::Continue
+    }
+
+    /// Bytes that are no request of any protocol.
+    fn garbage(&mut self) -> [u8; GARBAGE] {
+        let mut bytes = [0; GARBAGE];
+        self.rng.fill(&mut bytes);
+        bytes
+    }
+
+    pub(super) fn crowd_closed(&mut self, id: ConnId, session: &Session) {
+        if let Some(antic) = &session.antic {
+            self.crowd.closed(id, antic.index, !session.is_ending);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The handler of one of the client's reactors.
+//!
+//! It dials its connections and proves each by a first message (`dialing`), sends what the load model says
+//! (`loading`), and has the crowd misbehave (`crowd`). Only this file knows in which order callbacks come.
+
+mod antics;
+mod dialing;
+mod loading;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Error;
+use corelane::{
+    CloseReason, Conn, ConnId, ConnectError, Core, Flow, Handler, Input, Open, Sessions, TimerId,
+};
+
+use super::crowd::Crowd;
+use super::pace::{Pace, Position};
+use super::recorder::Recorder;
+use super::session::{Outlet, Session, Wanted};
+use super::{Common, Event, Order, ReactorUse, Usage};
+use crate::outcome::{Status, ends};
+use crate::plan::{End, Load};
+use crate::protocol::{Purpose, Wire};
+
+/// Where a reactor is in the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Connections are being opened.
+    Opening,
+    /// They all stand.
+    Waiting,
+    Loading,
+    /// Nothing new is sent; replies are outstanding.
+    Draining,
+    Done,
+}
+
+/// What timers are for, in the upper half of their keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alarm {
+    /// Messages are due.
+    Due,
+    /// A connection has thought enough; its lane is in the lower half of the key.
+    Thought,
+    /// The window opens.
+    Begin,
+    /// The window closes.
+    End,
+    Wave,
+    Storm,
+    /// The second half of a storm: the requests that it hits are under way.
+    Strike,
+    /// Connections may be dialed again.
+    Dial,
+}
+
+impl Alarm {
+    const ALL: [Self; 8] =
+        [Self::Due, Self::Thought, Self::Begin, Self::End, Self::Wave, Self::Storm, Self::Strike, Self::Dial];
+
+    fn key(self, lane: u32) -> u64 {
+        (self as u64) << 32 | u64::from(lane)
+    }
+}
+
+/// The handler of one reactor.
+pub(in crate::engine) struct Generator {
+    common: Arc<Common>,
+    index: usize,
+    position: Position,
+    wire: Wire,
+    stage: Stage,
+    recorder: Recorder,
+    /// Measured connections that this reactor is to have.
+    quota: usize,
+    /// Those of them that carry the load.
+    active: usize,
+    /// Measured connections that are still to be dialed.
+    to_dial: usize,
+    /// Those that were dialed and are not proven yet.
+    connecting: usize,
+    window: usize,
+    /// Connections dialed so far, the crowd's included.
+    dialed: u64,
+    /// Those opened so far.
+    opened: u64,
+    /// The measured connections.
+    lanes: Vec<Option<ConnId>>,
+    vacant: Vec<u32>,
+    /// When connections come, if they come over time.
+    arrivals: Option<Pace>,
+    pace: Option<Pace>,
+    /// Lanes that have room for a message, in turn.
+    free: VecDeque<u32>,
+    /// Times of messages that no lane had room for.
+    backlog: VecDeque<u64>,
+    /// Requests without a reply.
+    outstanding: usize,
+    waves_left: u32,
+    next_wave: u64,
+    crowd: Crowd,
+    rng: fastrand::Rng,
+    late_after: u64,
+    usage: Usage,
+    used: ReactorUse,
+    has_failed: bool,
+}
+
+impl Generator {
+    pub(in crate::engine) fn new(common: Arc<Common>, index: usize) -> Self {
+        let (plan, share) = (&common.plan, &common.share);
+        let quota = common.part(share.connections, index);
+        let position = Position {
+            index: share.process * common.reactors + index,
+            of: share.processes * common.reactors,
+            share: (quota as f64 / plan.connections as f64).max(f64::MIN_POSITIVE),
+        };
+        let comes_and_goes = matches!(plan.load, Load::Churn { .. });
+        Self {
+            index,
+            position,
+            wire: Wire::new(plan, &common.material),
+            stage: Stage::Opening,
+            recorder: Recorder::new(plan.load.is_open(), comes_and_goes),
+            quota,
+            active: plan.active_of(quota),
+            to_dial: if plan.prove { quota } else { 0 },
+            connecting: 0,
+            window: (plan.connect_window / common.reactors).max(1),
+            dialed: 0,
+            opened: 0,
+            lanes: Vec::new(),
+            vacant: Vec::new(),
+            arrivals: None,
+            pace: None,
+            free: VecDeque::new(),
+            backlog: VecDeque::new(),
+            outstanding: 0,
+            waves_left: 0,
+            next_wave: 0,
+            crowd: Crowd::new(plan, common.part(share.crowd, index)),
+            rng: fastrand::Rng::with_seed(plan.seed ^ position.index as u64),
+            late_after: plan.late_after.as_nanos() as u64,
+            usage: Usage::default(),
+            used: ReactorUse::default(),
+            has_failed: false,
+            common,
+        }
+    }
+
+    /// Whoever waits for events has gone only if the run is over.
+    fn tell(&self, event: Event) {
+        let _ = self.common.events.send(event);
+    }
+
+    /// Ends the run; only the first failure is told.
+    fn fail(&mut self, error: Error) {
+        if self.stage != Stage::Done && !std::mem::replace(&mut self.has_failed, true) {
+            self.tell(Event::Failed(error));
+        }
+    }
+
+    fn fail_with(&mut self, status: Status, text: String) {
+        self.fail(ends(status, text));
+    }
+
+    fn set_alarm(&self, core: &mut Core<'_>, at: u64, alarm: Alarm, lane: u32) {
+        let after = at.saturating_sub(self.common.at(core.now()));
+        core.set_timer(std::time::Duration::from_nanos(after), alarm.key(lane));
+    }
+
+    /// Tells that all connections stand, once they do.
+    fn check_opened(&mut self) {
+        let all = self.to_dial == 0 && self.connecting == 0 && self.crowd.is_settled();
+        if self.stage == Stage::Opening && all {
+            self.stage = Stage::Waiting;
+            self.tell(Event::Opened);
+        }
+    }
+
+    /// Ends the reactor's part once nothing is outstanding.
+    fn check_finished(&mut self) {
+        let churns = matches!(self.common.plan.load, Load::Churn { .. });
+        let is_idle = self.outstanding == 0 && self.waves_left == 0 && self.connecting == 0;
+        let is_idle = is_idle && (!churns || self.recorder.standing == 0);
+        if self.stage == Stage::Draining && is_idle {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        let now = self.common.now();
+        if self.stage == Stage::Loading {
+            // Stopped in the middle of the window.
+            self.close_window(now);
+        }
+        self.stage = Stage::Done;
+        let is_open = self.common.plan.load.is_open();
+        let recorder = std::mem::replace(&mut self.recorder, Recorder::new(is_open, false));
+        let until = recorder.end().min(now);
+        let mut tally = recorder.finish(now);
+        tally.counts.connections_asked = self.quota as u64;
+        tally.counts.verified_bytes = self.wire.verified();
+        tally.counts.never_sent += self.backlog.len() as u64;
+        tally.counts.never_sent += self.pace.as_mut().map_or(0, |pace| pace.left_before(until));
+        tally.crowd = self.crowd.tally();
+        self.used.messages = tally.counts.received;
+        tally.reactors = vec![self.used];
+        self.tell(Event::Finished(Box::new(tally)));
+    }
+
+    fn open_window(&mut self) {
+        // A kernel that does not tell leaves zeroes, and no verdict on the generator follows from them.
+        self.usage = Usage::of_this_thread().unwrap_or_default();
+    }
+
+    fn close_window(&mut self, now: u64) {
+        let used = Usage::of_this_thread().unwrap_or_default().since(self.usage);
+        let seconds = now.saturating_sub(self.recorder.begin()) as f64 / 1e9;
+        self.used = ReactorUse {
+            seconds,
+            cpu_s: used.cpu.as_secs_f64(),
+            wait_s: used.wait.as_secs_f64(),
+            connections: self.recorder.standing,
+            messages: 0,
+        };
+    }
+
+    fn tick(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
+        let now = self.common.now();
+        self.recorder.advance(now);
+        if self.stage != Stage::Done {
+            self.misbehave(sessions, core, now);
+            self.look_for_late_replies(sessions, now);
+        }
+    }
+
+    fn look_for_late_replies(&mut self, sessions: &Sessions<Session>, now: u64) {
+        let deadline = self.common.plan.deadline;
+        let limit = deadline.as_nanos() as u64;
+        let churns = matches!(self.common.plan.load, Load::Churn { .. });
+        if churns && self.stage == Stage::Draining && now.saturating_sub(self.recorder.end()) > limit {
+            let standing = self.recorder.standing;
+            let text =
+                format!("the target did not end {standing} connections within {deadline:?} of their client");
+            return self.fail_with(Status::Unreachable, text);
+        }
+        let is_late = |session: &Session| {
+            let oldest = session.talk.oldest().filter(|_| session.antic.is_none());
+            oldest.is_some_and(|request| now.saturating_sub(request.sent) > limit)
+        };
+        let late = sessions.iter().filter(|(_, session)| is_late(session)).count();
+        if late > 0 {
+            let text =
+                format!("the target stopped answering: no reply on {late} connections within {deadline:?}");
+            self.fail_with(Status::Unreachable, text);
+        }
+    }
+}
+
+impl Handler for Generator {
+    type Session = Session;
+    type Message = Order;
+
+    fn on_start(&mut self, core: &mut Core<'_>) {
+        let now = self.common.now();
+        self.dial_crowd(core, now);
+        self.dial_more(core, now);
+        self.check_opened();
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_>) -> Open<Session> {
+        let now = self.common.now();
+        let wanted = Wanted::of_token(conn.dial_token().unwrap_or_default());
+        self.opened += 1;
+        let number = (self.opened - 1) * self.position.of as u64 + self.position.index as u64;
+        match wanted.antic {
+            Some(kind) => Open::Accept(self.crowd_opened(conn, kind, number, now)),
+            None if self.stage == Stage::Done => Open::Refuse,
+            None => Open::Accept(self.lane_opened(conn, wanted.since, number, now)),
+        }
+    }
+
+    fn on_data(&mut self, conn: &mut Conn<'_>, session: &mut Session, input: &mut Input<'_>) -> Flow {
+        let now = self.common.now();
+        let all = input.peek();
+        self.recorder.tally.counts.received_bytes += all.len() as u64;
+        if session.antic.is_some() {
+            return self.crowd_heard(conn, session, input, now);
+        }
+        let mut rest = all;
+        let flow = loop {
+            match self.wire.hear(&mut session.talk, &mut rest, now) {
+                Ok(None) => break Flow::Continue,
+                Ok(Some(reply)) => match self.replied(conn, session, &reply, now) {
+                    Flow::Continue => {}
+                    flow => break flow,
+                },
+                Err(wrong) => {
+                    let text = format!("connection {}: {wrong}", conn.id());
+                    self.fail_with(Status::WrongData, text);
+                    break Flow::Abort;
+                }
+            }
+        };
+        input.consume(all.len() - rest.len());
+        flow
+    }
+
+    fn on_eof(&mut self, _: &mut Conn<'_>, session: &mut Session, _: &mut Input<'_>) -> Flow {
+        let is_half = matches!(self.common.plan.load, Load::Churn { end: End::Half, .. });
+        if is_half && session.left == 0 && session.talk.unanswered() == 0 {
+            session.is_ending = true;
+        }
+        Flow::Close
+    }
+
+    fn on_close(&mut self, id: ConnId, session: Session, reason: CloseReason, core: &mut Core<'_>) {
+        if session.antic.is_some() {
+            self.crowd_closed(id, &session);
+        } else if self.stage != Stage::Done {
+            self.lane_closed(id, &session, reason, core);
+        }
+    }
+
+    fn on_connect_error(&mut self, _: ConnId, error: ConnectError, core: &mut Core<'_>) {
+        let wanted = Wanted::of_token(error.token);
+        match wanted.antic {
+            Some(_) => {
+                self.crowd.refused();
+                self.check_opened();
+            }
+            None => self.dial_failed(&error, core),
+        }
+    }
+
+    fn on_message(&mut self, order: Order, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
+        match order {
+            Order::Go { start } => self.go(start, sessions, core),
+            Order::Stop if self.stage != Stage::Done => self.finish(),
+            Order::Stop => {}
+        }
+    }
+
+    fn on_timer(&mut self, _: TimerId, key: u64, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
+        if self.stage == Stage::Done {
+            return;
+        }
+        let Some(alarm) = Alarm::ALL.get((key >> 32) as usize) else { return };
+        let now = self.common.now();
+        match alarm {
+            Alarm::Due => self.send_due(sessions, core, now),
+            Alarm::Thought => self.thought(key as u32, sessions, core, now),
+            Alarm::Begin => self.open_window(),
+            Alarm::End => self.end_window(sessions, core, now),
+            Alarm::Wave => self.wave(sessions, core, now),
+            Alarm::Storm => self.storm(sessions, core, now),
+            Alarm::Strike => self.strike(sessions, core, now),
+            Alarm::Dial => self.dial_due(core, now),
+        }
+    }
+
+    fn on_tick(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
+        self.tick(sessions, core);
+    }
+}
+
+impl Generator {
+    /// Sends a connection's next request.
+    #[inline]
+    fn ask(
+        &mut self,
+        outlet: Outlet<'_, '_>,
+        session: &mut Session,
+        intended: u64,
+        now: u64,
+        purpose: Purpose,
+    ) -> bool {
+        let mut bytes = 0;
+        let taken = self.wire.ask(&mut session.talk, (intended, now), purpose, |parts| {
+            bytes = parts.iter().map(|part| part.len()).sum();
+            outlet.write(parts)
+        });
+        if !taken {
+            self.recorder.error("not taken");
+            self.recorder.tally.counts.never_sent += u64::from(purpose == Purpose::Load);
+            return false;
+        }
+        self.outstanding += 1;
+        self.recorder.tally.asked += u64::from(purpose != Purpose::Proof);
+        if purpose == Purpose::Load {
+            self.recorder.sent(intended, now, bytes, self.late_after);
+        }
+        true
+    }
+
+    fn count_answer(&self) {
+        self.common.gauges.answered.fetch_add(1, Ordering::Relaxed);
+    }
+}

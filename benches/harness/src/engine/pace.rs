@@ -1,0 +1,88 @@
+//! The times of one reactor's messages, in nanoseconds of the run.
+
+use crate::plan::{Arrivals, Plan, Profile, Times};
+
+/// A schedule under way.
+#[derive(Debug)]
+pub(super) struct Pace {
+    times: Times,
+    start: u64,
+    next: Option<u64>,
+}
+
+impl Pace {
+    /// From `start` on, the part of one reactor that has the `share` of all connections. `phase` (0 to 1) is its place
+    /// among the reactors.
+    pub(super) fn new(
+        profile: Profile,
+        arrivals: Arrivals,
+        start: u64,
+        share: f64,
+        phase: f64,
+        seed: u64,
+    ) -> Self {
+        let mut pace = Self { times: Times::new(profile, arrivals, share, phase, seed), start, next: None };
+        pace.step();
+        pace
+    }
+
+    fn step(&mut self) {
+        self.next = self.times.next().map(|seconds| self.start + (seconds * 1e9) as u64);
+    }
+
+    /// When the next message is due; `None` after the last.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.next
+    }
+
+    /// Takes the next message, if it is due.
+    pub(super) fn take(&mut self, now: u64) -> Option<u64> {
+        let due = self.next.filter(|due| *due <= now)?;
+        self.step();
+        Some(due)
+    }
+
+    /// How many were due before `end` and were not taken.
+    pub(super) fn left_before(&mut self, end: u64) -> u64 {
+        let mut left = 0;
+        while self.take(end.saturating_sub(1)).is_some() {
+            left += 1;
+        }
+        left
+    }
+}
+
+/// Where a reactor stands among all reactors of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    pub(super) index: usize,
+    pub(super) of: usize,
+    /// Its connections, of all connections.
+    pub(super) share: f64,
+}
+
+impl Position {
+    /// Its part of a schedule that begins at `start`.
+    pub(super) fn pace(self, plan: &Plan, profile: Profile, arrivals: Arrivals, start: u64) -> Pace {
+        let phase = self.index as f64 / self.of as f64;
+        let seed = plan.seed.wrapping_add(self.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Pace::new(profile, arrivals, start, self.share, phase, seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_when_they_are_due() {
+        let profile = Profile::constant(1_000.0, 0.01);
+        let mut pace = Pace::new(profile, Arrivals::Even, 500, 1.0, 0.0, 0);
+        assert_eq!(pace.take(499), None);
+        assert_eq!((pace.take(500), pace.next_due()), (Some(500), Some(1_000_500)));
+        assert_eq!((pace.take(9_999_999), pace.take(9_999_999)), (Some(1_000_500), Some(2_000_500)));
+        assert_eq!(pace.left_before(8_000_500), 5);
+        assert_eq!(pace.left_before(u64::MAX), 2);
+        assert_eq!(pace.next_due(), None);
+    }
+}

@@ -1,0 +1,370 @@
+//! Latencies and counts of one reactor, in the window that is measured.
+//!
+//! Only numbers come in: times in nanoseconds since the beginning of the run. So it can be checked against
+//! arithmetic.
+
+use hdrhistogram::Histogram;
+
+use super::tally::{Tally, Wave};
+use crate::latency::{Latencies, histogram};
+use crate::protocol::{Answered, Purpose};
+use crate::result::{Phase, Second};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Latencies until the last byte and until the first, which are nearly always the same: only where they are not is
+/// more than one number recorded.
+#[derive(Debug)]
+struct Pair {
+    last: Histogram<u64>,
+    /// Those of `last` whose first byte came earlier, and when.
+    split: Histogram<u64>,
+    first: Histogram<u64>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self { last: histogram(), split: histogram(), first: histogram() }
+    }
+
+    #[inline]
+    fn record(&mut self, since: u64, first_byte: u64, now: u64) {
+        let latency = now.saturating_sub(since).max(1);
+        self.last.saturating_record(latency);
+        if first_byte < now {
+            self.split.saturating_record(latency);
+            self.first.saturating_record(first_byte.saturating_sub(since).max(1));
+        }
+    }
+
+    /// Until the first byte, until the last.
+    fn finish(self) -> (Latencies, Latencies) {
+        let mut first = self.last.clone();
+        // Every one of them was recorded in `last` too, so both succeed.
+        let _ = first.subtract(&self.split);
+        let _ = first.add(&self.first);
+        (first.into(), self.last.into())
+    }
+}
+
+/// Where in its run a reactor is.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    begin: u64,
+    end: u64,
+    /// Whether messages are due at times of their own.
+    is_open: bool,
+    /// Whether connections are opened all the time, not only before the window.
+    connects_count: bool,
+    raw: Pair,
+    corrected: Pair,
+    connect: Histogram<u64>,
+    /// When each was due, and what came of it.
+    waves: Vec<(u64, Wave)>,
+    wave_latency: Histogram<u64>,
+    second: Second,
+    second_latency: Histogram<u64>,
+    next_second: u64,
+    /// Connections that stand.
+    pub(super) standing: u64,
+    pub(super) tally: Tally,
+}
+
+impl Recorder {
+    pub(super) fn new(is_open: bool, connects_count: bool) -> Self {
+        Self {
+            begin: u64::MAX,
+            end: u64::MAX,
+            is_open,
+            connects_count,
+            raw: Pair::new(),
+            corrected: Pair::new(),
+            connect: histogram(),
+            waves: Vec::new(),
+            wave_latency: histogram(),
+            second: Second::default(),
+            second_latency: histogram(),
+            next_second: u64::MAX,
+            standing: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Sets the window.
+    pub(super) fn measure(&mut self, begin: u64, end: u64) {
+        (self.begin, self.end) = (begin, end);
+        self.next_second = begin + SECOND;
+    }
+
+    /// When it closes.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
+    }
+
+    fn holds(&self, time: u64) -> bool {
+        (self.begin..self.end).contains(&time)
+    }
+
+    /// Takes note of the time: seconds that are over are put away.
+    #[inline]
+    pub(super) fn advance(&mut self, now: u64) {
+        if now >= self.next_second {
+            self.put_seconds_away(now);
+        }
+    }
+
+    #[cold]
+    fn put_seconds_away(&mut self, now: u64) {
+        while now >= self.next_second && self.next_second < self.end {
+            self.put_second_away();
+            self.next_second += SECOND;
+        }
+        if self.next_second >= self.end && now >= self.end {
+            self.put_second_away();
+            self.next_second = u64::MAX;
+        }
+    }
+
+    fn put_second_away(&mut self) {
+        let index = self.second.second;
+        self.second.connections = Some(self.standing);
+        if !self.second_latency.is_empty() {
+            // Kept to 1%: there may be many of them.
+            let mut latency = Latencies::coarse();
+            for bucket in self.second_latency.iter_recorded() {
+                latency.record_many(bucket.value_iterated_to(), bucket.count_at_value());
+            }
+            self.second.latency = Some(latency);
+            self.second_latency.reset();
+        }
+        let next = Second { second: index + 1, ..Second::default() };
+        let done = std::mem::replace(&mut self.second, next);
+        self.tally.series.push(done);
+    }
+
+    /// A message that was due at `intended` was sent.
+    #[inline]
+    pub(super) fn sent(&mut self, intended: u64, now: u64, bytes: usize, late_after: u64) -> bool {
+        let belongs = self.holds(if self.is_open { intended } else { now });
+        if !belongs {
+            return false;
+        }
+        self.tally.counts.sent += 1;
+        self.tally.counts.sent_bytes += bytes as u64;
+        self.second.sent += 1;
+        let is_late = now.saturating_sub(intended) > late_after;
+        if is_late && self.is_open {
+            self.tally.counts.late += 1;
+            self.second.late += 1;
+        }
+        is_late
+    }
+
+    /// A reply of the load came.
+    ///
+    /// In an open loop its latency belongs to the window in which its request was due, however late the reply is:
+    /// were only the replies within the window counted, the slowest ones would be missing.
+    #[inline]
+    pub(super) fn answered(&mut self, reply: &Answered, now: u64) {
+        self.advance(now);
+        if reply.request.purpose == Purpose::Wave {
+            return self.answered_wave(reply, now);
+        }
+        let is_within = self.holds(now);
+        if is_within {
+            self.tally.counts.received += 1;
+            self.second.received += 1;
+        }
+        let Answered { request, first_byte, .. } = *reply;
+        if self.is_open && self.holds(request.intended) {
+            self.corrected.record(request.intended, first_byte, now);
+            self.raw.record(request.sent, first_byte, now);
+            if is_within {
+                self.second_latency.saturating_record(now.saturating_sub(request.intended).max(1));
+            }
+        } else if !self.is_open && is_within {
+            self.raw.record(request.sent, first_byte, now);
+            self.second_latency.saturating_record(now.saturating_sub(request.sent).max(1));
+        }
+    }
+
+    /// A wave was sent on so many connections.
+    pub(super) fn wave(&mut self, due: u64, sent: u64) {
+        self.waves.push((due, Wave { sent, ..Wave::default() }));
+    }
+
+    fn answered_wave(&mut self, reply: &Answered, now: u64) {
+        let intended = reply.request.intended;
+        let latency = now.saturating_sub(intended).max(1);
+        if let Some((_, wave)) = self.waves.iter_mut().rev().find(|(due, _)| *due == intended) {
+            wave.answered += 1;
+            wave.last_ns = wave.last_ns.max(latency);
+        }
+        self.wave_latency.saturating_record(latency);
+    }
+
+    /// A delivery of what was published at `intended`, where nothing is asked for.
+    pub(super) fn delivered(&mut self, intended: u64, sent: u64, now: u64) {
+        self.advance(now);
+        if self.holds(now) {
+            self.tally.counts.received += 1;
+            self.second.received += 1;
+        }
+        if self.holds(intended) {
+            self.corrected.record(intended, now, now);
+            self.raw.record(sent, now, now);
+            if self.holds(now) {
+                self.second_latency.saturating_record(now.saturating_sub(intended).max(1));
+            }
+        }
+    }
+
+    /// A connection that was wanted at `since` stands.
+    pub(super) fn connected(&mut self, since: u64, now: u64) {
+        self.advance(now);
+        self.standing += 1;
+        self.tally.counts.connections_opened += 1;
+        self.second.opened += u64::from(self.holds(now));
+        if !self.connects_count || self.holds(now) {
+            self.connect.saturating_record(now.saturating_sub(since).max(1));
+        }
+    }
+
+    /// Something went wrong that does not end the run.
+    pub(super) fn error(&mut self, kind: &str) {
+        *self.tally.counts.errors.entry(kind.to_owned()).or_default() += 1;
+        self.second.errors += 1;
+    }
+
+    /// What was counted, at the end or at whatever time the run is stopped.
+    pub(super) fn finish(mut self, now: u64) -> Tally {
+        self.advance(now);
+        let measured = now.min(self.end).saturating_sub(self.begin);
+        if self.next_second != u64::MAX && measured > 0 {
+            self.put_second_away();
+        }
+        let mut tally = self.tally;
+        tally.seconds = measured as f64 / 1e9;
+        let (first, last) = self.raw.finish();
+        let filled = |latencies: Latencies| (latencies.count() > 0).then_some(latencies);
+        tally.phases.reply.raw = filled(last);
+        tally.phases.first_byte.raw = filled(first);
+        if self.is_open {
+            let (first, last) = self.corrected.finish();
+            tally.phases.reply.corrected = filled(last);
+            tally.phases.first_byte.corrected = filled(first);
+        }
+        tally.phases.connect = Phase { corrected: None, raw: filled(self.connect.into()) };
+        tally.waves = self.waves.into_iter().map(|(_, wave)| wave).collect();
+        tally.wave_latency = self.wave_latency.into();
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Pending;
+
+    const MS: u64 = 1_000_000;
+
+    fn reply(intended: u64, sent: u64, first_byte: u64) -> Answered {
+        Answered { request: Pending::at(intended, sent, Purpose::Load), first_byte, is_last: false }
+    }
+
+    /// A window from 1 s to 3 s.
+    fn recorder(is_open: bool) -> Recorder {
+        let mut recorder = Recorder::new(is_open, false);
+        recorder.measure(SECOND, 3 * SECOND);
+        recorder
+    }
+
+    #[test]
+    fn a_closed_loop_counts_the_replies_within_the_window() {
+        let mut recorder = recorder(false);
+        for now in [SECOND - MS, SECOND + MS, 2 * SECOND + MS, 3 * SECOND + MS] {
+            recorder.sent(now - MS / 2, now - MS / 2, 64, MS);
+            recorder.answered(&reply(now - MS / 2, now - MS / 2, now), now);
+        }
+        let tally = recorder.finish(4 * SECOND);
+        assert_eq!((tally.counts.sent, tally.counts.received, tally.counts.late), (2, 2, 0));
+        assert_eq!(tally.seconds, 2.0);
+        assert!(tally.phases.reply.corrected.is_none());
+        assert_eq!(tally.phases.reply.raw.unwrap().count(), 2);
+        let series: Vec<_> = tally.series.iter().map(|second| (second.second, second.received)).collect();
+        assert_eq!(series, [(0, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn an_open_loop_counts_latencies_where_they_were_due() {
+        let mut recorder = recorder(true);
+        recorder.sent(SECOND - MS, SECOND + MS, 64, MS);
+        recorder.answered(&reply(SECOND - MS, SECOND + MS, 0), SECOND + 2 * MS);
+        assert!(recorder.sent(2 * SECOND, 2 * SECOND + 5 * MS, 64, MS));
+        recorder.answered(&reply(2 * SECOND, 2 * SECOND + 5 * MS, 0), 5 * SECOND);
+        let tally = recorder.finish(5 * SECOND);
+        assert_eq!((tally.counts.sent, tally.counts.late, tally.counts.received), (1, 1, 1));
+        let (corrected, raw) = (tally.phases.reply.corrected.unwrap(), tally.phases.reply.raw.unwrap());
+        assert_eq!((corrected.count(), raw.count()), (1, 1));
+        assert!(corrected.max_us().unwrap() > raw.max_us().unwrap());
+    }
+
+    #[test]
+    fn the_first_byte_is_told_apart() {
+        let mut recorder = recorder(false);
+        let start = 2 * SECOND;
+        recorder.answered(&reply(start, start, start + 2 * MS), start + 2 * MS);
+        recorder.answered(&reply(start, start, start + MS), start + 50 * MS);
+        let tally = recorder.finish(3 * SECOND);
+        let (first, last) = (tally.phases.first_byte.raw.unwrap(), tally.phases.reply.raw.unwrap());
+        assert_eq!((first.count(), last.count()), (2, 2));
+        assert!((2_000.0..2_004.0).contains(&first.max_us().unwrap()));
+        assert!((50_000.0..50_100.0).contains(&last.max_us().unwrap()));
+    }
+
+    /// A target that stands still for a second while 1,000 messages a second are due: the latencies from when they
+    /// were due are spread evenly up to that second, whatever was recorded from when they were sent.
+    #[test]
+    fn a_pause_shows_in_full_from_the_intended_start() {
+        let mut recorder = recorder(true);
+        for index in 0..2_000_u64 {
+            let intended = SECOND + index * MS;
+            let answered = if index < 1_000 { 2 * SECOND } else { intended + MS / 10 };
+            recorder.answered(&reply(intended, answered - MS / 10, answered), answered);
+        }
+        let tally = recorder.finish(3 * SECOND);
+        let corrected = tally.phases.reply.corrected.unwrap();
+        for (quantile, expected) in [(0.75, 500_000.0), (0.9, 800_000.0), (0.999, 998_000.0)] {
+            let got = corrected.quantile_us(quantile).unwrap();
+            assert!((got - expected).abs() <= expected / 1_000.0 + 1_000.0, "{quantile}: {got}");
+        }
+        assert!(tally.phases.reply.raw.unwrap().max_us().unwrap() < 101.0);
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_has_what_it_had() {
+        let mut recorder = recorder(false);
+        recorder.answered(&reply(SECOND, SECOND, 0), SECOND + 100 * MS);
+        let tally = recorder.finish(SECOND + 500 * MS);
+        assert_eq!((tally.seconds, tally.counts.received, tally.series.len()), (0.5, 1, 1));
+        let before = Recorder::new(false, false).finish(77);
+        assert_eq!((before.seconds, before.series.len()), (0.0, 0));
+    }
+
+    #[test]
+    fn waves_have_latencies_of_their_own() {
+        let mut recorder = recorder(false);
+        recorder.wave(SECOND, 2);
+        let mut answer = reply(SECOND, SECOND, 0);
+        answer.request.purpose = Purpose::Wave;
+        recorder.answered(&answer, SECOND + MS);
+        recorder.answered(&answer, SECOND + 3 * MS);
+        let tally = recorder.finish(3 * SECOND);
+        assert_eq!(tally.waves, [Wave { sent: 2, answered: 2, last_ns: 3 * MS }]);
+        assert_eq!((tally.wave_latency.count(), tally.counts.received), (2, 0));
+    }
+}
