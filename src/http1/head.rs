@@ -211,21 +211,15 @@ impl<'a> Fields<'a> {
             // Few headers have the length of one of these names.
             match field.name.len() {
                 4 if field.name.eq_ignore_ascii_case("host") => {
-                    if found.host.replace(field.value).is_some() {
-                        return Err(Problem::Host);
-                    }
+                    once(&mut found.host, field.value, Problem::Host)?;
                 }
                 6 if field.name.eq_ignore_ascii_case("expect") => {
-                    if found.expect.replace(field.value).is_some() {
-                        return Err(Problem::Expectation);
-                    }
+                    once(&mut found.expect, field.value, Problem::Expectation)?;
                 }
                 7 if field.name.eq_ignore_ascii_case("upgrade") => found.has_upgrade = true,
                 10 if field.name.eq_ignore_ascii_case("connection") => found.connection(field.value),
                 14 if field.name.eq_ignore_ascii_case("content-length") => {
-                    if found.length.replace(field.value).is_some() {
-                        return Err(Problem::Framing);
-                    }
+                    once(&mut found.length, field.value, Problem::Framing)?;
                 }
                 17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
                     found.more_codings |= found.coding.replace(field.value).is_some();
@@ -270,6 +264,12 @@ impl<'a> Fields<'a> {
             (Some(codings), None) => Err(unsupported(codings)),
         }
     }
+}
+
+/// Keeps the value of a header that may come but once.
+#[inline]
+fn once<'a>(kept: &mut Option<&'a [u8]>, value: &'a [u8], problem: Problem) -> Result<(), Problem> {
+    if kept.replace(value).is_some() { Err(problem) } else { Ok(()) }
 }
 
 /// A number of bytes: digits and nothing else.
