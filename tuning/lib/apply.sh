@@ -99,7 +99,11 @@ undo_changes() {
         die "$exit_failed" "could not put back ${left[*]}: run $program rollback $snapshot"
     fi
     write_state undone || warn "the state of snapshot $snapshot cannot be written"
-    apply_report failed "failed: everything is as it was before"
+    if [[ $command == nic ]]; then
+        nic_report failed
+    else
+        apply_report failed "failed: everything is as it was before"
+    fi
     exit "$exit_failed"
 }
 

@@ -231,6 +231,7 @@ nic_report() {
     for words in "${nic_lines[@]}"; do say "  $words"; done
     case $1 in
     nothing) say "nothing to change" ;;
+    failed) say "failed: everything is as it was before" ;;
     applied) say "applied; $program rollback $snapshot takes it back" ;;
     planned) if [[ ${#change_key[@]} -eq 0 ]]; then say "nothing to change"; fi ;;
     esac
