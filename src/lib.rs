@@ -67,6 +67,10 @@ pub mod fuzz {
     #[cfg(feature = "codec")]
     pub use crate::codec::fuzz::framing;
     pub use crate::connection::fuzz::{deadlines, inbox, outbox, slots_and_wheel};
+    #[cfg(all(feature = "http1", feature = "sim"))]
+    pub use crate::http1::fuzz::http1_connection;
+    #[cfg(feature = "http1")]
+    pub use crate::http1::fuzz::{http1_chunks, http1_head};
 }
 
 pub use buffer::{FileSlice, Shared};

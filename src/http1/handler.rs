@@ -55,6 +55,11 @@ impl<S: Service> Http<S> {
         &self.service
     }
 
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.layer.connections.len()
+    }
+
     /// The service, to change it.
     pub fn service_mut(&mut self) -> &mut S {
         &mut self.service

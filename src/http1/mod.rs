@@ -74,6 +74,13 @@ mod date;
 mod encode;
 mod exchange;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+#[allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "public for the fuzzer alone, which builds with cfg(fuzzing)"
+)]
+pub mod fuzz;
 mod handler;
 mod head;
 mod layer;

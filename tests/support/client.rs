@@ -123,6 +123,11 @@ impl Client {
         sent
     }
 
+    /// How long a read waits from now on.
+    pub(crate) fn set_read_patience(&self, patience: Duration) {
+        SockRef::from(self).set_read_timeout(Some(patience)).unwrap();
+    }
+
     fn set_patience(&self, patience: Duration) {
         SockRef::from(self).set_write_timeout(Some(patience)).unwrap();
     }
