@@ -208,7 +208,8 @@ mod whole {
         type Message = ();
 
         fn on_request(&mut self, request: &Request<'_>, exchange: &mut Exchange<'_, State>) {
-            let act = request.path().bytes().nth(1).filter(u8::is_ascii_lowercase).unwrap_or(b'-');
+            let act =
+                request.path().as_bytes().get(1).copied().filter(u8::is_ascii_lowercase).unwrap_or(b'-');
             if let Some(state) = exchange.state() {
                 state.act = act;
                 state.text = format!("{request:?}").into_bytes();

@@ -266,10 +266,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Keeps the value of a header that may come but once.
-#[inline]
-fn once<'a>(kept: &mut Option<&'a [u8]>, value: &'a [u8], problem: Problem) -> Result<(), Problem> {
-    if kept.replace(value).is_some() { Err(problem) } else { Ok(()) }
+/// Sets what may be there once.
+fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8], problem: Problem) -> Result<(), Problem> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(problem),
+    }
 }
 
 /// A number of bytes: digits and nothing else.
