@@ -8,6 +8,7 @@ mod pool;
 mod shared;
 
 pub use file::FileSlice;
+#[cfg(target_os = "linux")]
 pub(crate) use file::truncated;
 pub(crate) use pool::Pool;
 pub use shared::Shared;
