@@ -316,7 +316,7 @@ fn metrics_can_be_read_by_prometheus() {
 fn not_ready_is_told_before_anybody_is_sent_away() {
     let (mut example, address) = serve(&["--grace", "2", "--log-every", "1"]);
     assert_eq!(status(address, "/readyz", &[]), "200");
-    example.hear("0.0.");
+    example.hear("");
     example.signal(Signal::SIGTERM);
     eventually("the service to be not ready", || status(address, "/readyz", &[]) == "503");
     // New connections are taken all the while.
@@ -331,7 +331,7 @@ fn a_drain_finishes_what_is_under_way_and_closes_the_rest() {
     let (mut example, address) = serve(&["--log-every", "1"]);
     let mut idle = connect(address);
     idle.send(b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n");
-    example.hear("0.");
+    example.hear("");
     let mut busy: Vec<Client> = (0..20).map(|_| connect(address)).collect();
     busy.iter_mut().for_each(|client| client.send(b"GET /slow?ms=300 HTTP/1.1\r\nHost: a\r\n\r\n"));
     let mut upload = connect(address);
