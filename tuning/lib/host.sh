@@ -111,7 +111,7 @@ read_cores() {
 read_listening_ports() {
     local address rest list=''
     declare -A seen=()
-    while read -r rest rest rest address rest; do
+    while read -r rest rest address rest; do
         [[ $address =~ :([0-9]{1,5})$ && ! ${seen[${BASH_REMATCH[1]}]+set} ]] || continue
         seen[${BASH_REMATCH[1]}]=yes
         list+=${list:+,}${BASH_REMATCH[1]}
@@ -120,18 +120,18 @@ read_listening_ports() {
     vars[listening]=$value
 }
 
-# Lines as ss prints them. With a hundred thousand connections /proc/net/tcp takes minutes to read, the kernel's
-# own filter no time; in a folder there is only the file.
+# Lines as ss prints them. With a million connections /proc/net/tcp takes minutes to read, and so does what ss calls
+# --listening, which asks for closed sockets too; this state alone takes no time. In a folder there is only the file.
 list_listeners() {
     if is_live && command -v ss >/dev/null; then
-        ss --no-header --listening --tcp --numeric 2>/dev/null
+        ss --no-header --tcp --numeric state listening 2>/dev/null
         return
     fi
     local file number address state rest
     for file in "$root/proc/net/tcp" "$root/proc/net/tcp6"; do
         [[ -f $file && -r $file ]] || continue
         while read -r number address rest state rest; do
-            if [[ $state == 0A && $address =~ :([0-9A-F]{4})$ ]]; then say "LISTEN 0 0 *:$((16#${BASH_REMATCH[1]}))"; fi
+            if [[ $state == 0A && $address =~ :([0-9A-F]{4})$ ]]; then say "0 0 *:$((16#${BASH_REMATCH[1]}))"; fi
         done <"$file"
     done
 }
