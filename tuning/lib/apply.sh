@@ -34,7 +34,10 @@ make_changes() {
             undo_changes "$index"
         fi
     done
-    write_state applied || undo_changes "$index"
+    if ! write_state applied; then
+        failure="the state of snapshot $snapshot cannot be written"
+        undo_changes "$index"
+    fi
     trap - TERM INT HUP
 }
 

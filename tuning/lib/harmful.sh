@@ -154,8 +154,8 @@ scan_live() {
         [[ $key != vm.drop_caches ]] || continue
         read_raw "$path" || continue
         trim "$raw"
-        # What is in force on a small host may be its kernel's own choice: only what no kernel chooses counts.
-        [[ $key != net.ipv4.tcp_max_tw_buckets && $key != net.netfilter.nf_conntrack_max ]] || continue
+        # These follow memory: in force on a small host they may be its kernel's own choice.
+        [[ $key != @(net.ipv4.tcp_max_tw_buckets|net.ipv4.tcp_max_orphans|net.netfilter.nf_conntrack_max|fs.file-max) ]] || continue
         judge_live "$key" "${trimmed//$'\t'/ }"
     done
     judge_port_range

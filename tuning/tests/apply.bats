@@ -45,6 +45,16 @@ only_snapshot() {
     assert_equal "$(picture)" "$before"
 }
 
+@test "the state that cannot be written at the end is a failure like any other" {
+    cat >"$BATS_TEST_TMPDIR/env" <<'END'
+mv() { if [[ ${!#} == */state ]] && grep -q applied "${@: -2:1}"; then return 1; fi; command mv "$@"; }
+END
+    BASH_ENV=$BATS_TEST_TMPDIR/env on_host apply --profile loadgen
+    assert_failure 5
+    assert_line --partial "the state of snapshot"
+    assert_equal "$(picture)" "$before"
+}
+
 @test "one at a time" {
     mkdir -p "$state"
     exec {descriptor}>"$state/lock"
