@@ -78,7 +78,7 @@ sized() {
     assert_output "5000000000 info"
     sized memory "${goal[@]}"
     assert_output --partial fits
-    sized memory "${goal[@]}" --memory 4G
+    sized memory "${goal[@]}" --memory 3G
     assert_output --partial short
 }
 
