@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the scripts of the claims share; to be sourced. Each of them prints a table and then a line
-# `CLAIM: reproduced|refuted|undecided: FIGURES`.
+# `CLAIM: reproduced|refuted|undecided: FIGURES`; refuted says whether it is more or less than was claimed.
 #
 # ROUNDS and SLICE make a run longer or shorter. The server runs on CPU 0 and the client on CPU 1 unless the script
 # says otherwise.
@@ -85,12 +85,15 @@ spread() {
         }'
 }
 
-# verdict CLAIM LEAST MOST MEDIAN LOW HIGH TEXT: reproduced if the interval meets LEAST to MOST, refuted if it does not.
+# verdict CLAIM LEAST MOST MEDIAN LOW HIGH TEXT: reproduced if the whole interval is within LEAST to MOST, refuted if none
+# of it is.
 verdict() {
     awk -v claim="$1" -v least="$2" -v most="$3" -v median="$4" -v low="$5" -v high="$6" -v text="$7" 'BEGIN {
-        outcome = high >= least && low <= most ? "reproduced" : "refuted"
-        # An interval from within to far outside says nothing.
-        if (outcome == "reproduced" && (median < least || median > most)) outcome = "undecided"
-        printf "%s: %s: %s %.3g [%.3g, %.3g]\n", claim, outcome, text, median, low, high
+        outcome = "undecided"
+        if (low >= least && high <= most) outcome = "reproduced"
+        if (high < least || low > most) outcome = "refuted"
+        if (outcome == "refuted") outcome = outcome (low > most ? " (more)" : " (less)")
+        figure = median < 1000 ? "%.3f" : "%.0f"
+        printf "%s: %s: %s " figure " [" figure ", " figure "]\n", claim, outcome, text, median, low, high
     }'
 }
