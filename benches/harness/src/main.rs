@@ -41,6 +41,8 @@ struct Cli {
 
 /// Each says in its arguments what it does.
 #[derive(Debug, Subcommand)]
+// There is one of it, for as long as the program runs.
+#[allow(clippy::large_enum_variant)]
 enum Command {
     C10k(c10k::Args),
     Compare(compare::Args),

@@ -1,11 +1,13 @@
 //! Saved results, shown again.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::outcome::{Status, ends};
 use crate::output;
+use crate::result::RunResult;
 
 /// Show saved results again, in any format.
 ///
@@ -16,6 +18,11 @@ pub(crate) struct Args {
     /// Results, as `--json` or `--hlog` wrote them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Correct latencies for coordinated omission, as of a client that meant to send a message every TIME on
+    /// each connection but waited for the reply, as in `10ms`. Where latencies count from the intended start
+    /// already it changes nothing.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    correct: Option<Duration>,
     #[command(flatten)]
     output: output::Args,
 }
@@ -26,6 +33,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let why = "--json, --csv and --hlog hold one result: give one FILE, or make one of them by `merge`";
         return Err(ends(Status::Usage, why));
     }
-    let results = args.files.iter().map(|file| output::read(file)).collect::<Result<Vec<_>>>()?;
+    let mut results = args.files.iter().map(|file| output::read(file)).collect::<Result<Vec<_>>>()?;
+    if let Some(interval) = args.correct {
+        results.iter_mut().try_for_each(|result| correct(result, interval))?;
+    }
     args.output.open()?.publish(&results.iter().collect::<Vec<_>>())
+}
+
+/// Adds what a client left out that waited.
+fn correct(result: &mut RunResult, interval: Duration) -> Result<()> {
+    if interval < Duration::from_micros(1) {
+        return Err(ends(Status::Usage, "--correct must be at least 1us"));
+    }
+    for target in &mut result.targets {
+        let reply = &mut target.phases.reply;
+        if let (None, Some(raw)) = (&reply.corrected, &reply.raw) {
+            reply.corrected = Some(raw.corrected(interval.as_nanos() as u64));
+            let interval = humantime::format_duration(interval);
+            target.notes.push(format!(
+                "corrected for coordinated omission, as if a message was due every {interval}"
+            ));
+        }
+    }
+    Ok(())
 }

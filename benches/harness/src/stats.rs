@@ -180,4 +180,37 @@ mod tests {
         assert_eq!(Line::through(&[]), None);
         assert_eq!(Line::through(&[(1.0, 2.0), (1.0, 3.0)]), None);
     }
+
+    /// The distribution of the median's rank is known: of 101 values the 95% interval is about 41 to 61.
+    #[test]
+    fn the_interval_is_that_of_the_order_statistics() {
+        let values: Vec<f64> = (1..=101).map(f64::from).collect();
+        let Estimate { median, low, high } = Estimate::of(&values, 5).unwrap();
+        assert_eq!(median, 51.0);
+        assert!((39.0..=43.0).contains(&low) && (59.0..=63.0).contains(&high), "{low} {high}");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(30))]
+
+        #[test]
+        fn an_interval_lies_around_its_median(values in proptest::collection::vec(-1e9_f64..1e9, 1..40)) {
+            let Estimate { median, low, high } = Estimate::of(&values, 1).unwrap();
+            let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(l, m), v| (l.min(*v), m.max(*v)));
+            proptest::prop_assert!(least <= low && low <= median && median <= high && high <= most);
+        }
+
+        #[test]
+        fn a_line_is_found_again(
+            slope in -1e4_f64..1e4,
+            intercept in -1e8_f64..1e8,
+            places in proptest::collection::btree_set(0_u32..1_000_000, 2..20),
+        ) {
+            let at = |x: u32| (f64::from(x), intercept + slope * f64::from(x));
+            let points: Vec<(f64, f64)> = places.into_iter().map(at).collect();
+            let line = Line::through(&points).unwrap();
+            proptest::prop_assert!((line.slope - slope).abs() <= slope.abs() * 1e-6 + 1e-3);
+            proptest::prop_assert!((0.0..=1.0 + 1e-9).contains(&line.r_squared));
+        }
+    }
 }

@@ -11,6 +11,8 @@ mod csv;
 mod hlog;
 mod html;
 mod json;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fs::{self, File};

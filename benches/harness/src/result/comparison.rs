@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::target::{Slice, Target};
 use crate::stats::Estimate;
 
+/// A number of a slice: its name, which way it is better, and its value.
+type Metric = (&'static str, Direction, fn(&Slice) -> f64);
+
 /// What servers that took turns are compared in.
-const METRICS: [(&str, Direction, fn(&Slice) -> f64); 5] = [
+const METRICS: [Metric; 5] = [
     (RATE, Direction::Higher, |slice| slice.messages_per_second),
     ("CPU/message", Direction::Lower, |slice| slice.server_cpu_us_per_message),
     ("p50", Direction::Lower, |slice| slice.p50_us),

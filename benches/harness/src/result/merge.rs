@@ -151,8 +151,12 @@ fn extend_new(known: &mut Vec<String>, more: Vec<String>) {
 }
 
 fn absorb_target(whole: &mut Target, name: &str, part: Target) -> Result<()> {
-    if let Some((path, one, other)) =
-        difference("", &Value::Object(whole.settings.clone()), &Value::Object(part.settings))
+    // A histogram log holds none.
+    if whole.settings.is_empty() {
+        whole.settings = part.settings;
+    } else if !part.settings.is_empty()
+        && let Some((path, one, other)) =
+            difference("", &Value::Object(whole.settings.clone()), &Value::Object(part.settings))
     {
         anyhow::bail!("the settings of {} differ: {path} is {one} in one, {other} in the other", whole.label);
     }
@@ -383,3 +387,7 @@ fn overlap_notes(windows: &[Window]) -> Vec<String> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;

@@ -7,6 +7,8 @@
 mod comparison;
 mod environment;
 mod merge;
+#[cfg(test)]
+pub(crate) mod sample;
 mod target;
 
 use std::time::{Duration, Instant, SystemTime};

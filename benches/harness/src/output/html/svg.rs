@@ -150,10 +150,10 @@ impl Chart {
         let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
         for (value, text) in &self.y.ticks {
             let y = self.at((self.x.low, *value)).1;
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>\
-                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
                 y + 4.0,
                 escape(text)
@@ -161,21 +161,21 @@ impl Chart {
         }
         for (value, text) in &self.x.ticks {
             let x = self.at((*value, self.y.low)).0;
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>\
-                 <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
+                 <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
                 bottom + 16.0,
                 escape(text)
             );
         }
         let (middle_x, middle_y) = (f64::midpoint(LEFT, right), f64::midpoint(TOP, bottom));
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<line class=\"axis\" x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{right}\" y2=\"{bottom}\"/>\
              <line class=\"axis\" x1=\"{LEFT}\" y1=\"{TOP}\" x2=\"{LEFT}\" y2=\"{bottom}\"/>\
              <text x=\"{middle_x}\" y=\"{}\" text-anchor=\"middle\">{}</text>\
-             <text transform=\"translate(13 {middle_y}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
+             <text transform=\"translate(13 {middle_y}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             HEIGHT - 8.0,
             escape(&self.x.label),
             escape(&self.y.label)

@@ -138,11 +138,14 @@ pub(super) fn percentiles(result: &RunResult) -> String {
     table("Percentiles", "", &head, &rows)
 }
 
+/// What a row tells of a target, if that was measured.
+type Cell<'a> = &'a dyn Fn(&Target) -> Option<String>;
+
 /// What was counted, a column for each target.
 pub(super) fn counts(result: &RunResult) -> String {
     let number =
         |of: fn(&Target) -> u64| move |target: &Target| Some(of(target)).filter(|n| *n > 0).map(count);
-    let rows: [(&str, &dyn Fn(&Target) -> Option<String>); 18] = [
+    let rows: [(&str, Cell<'_>); 18] = [
         ("measured time", &|target| Some(format!("{:.2} s", target.seconds))),
         ("connections asked for", &number(|target| target.counts.connections_asked)),
         ("connections opened", &number(|target| target.counts.connections_opened)),

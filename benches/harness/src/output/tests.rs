@@ -1,0 +1,370 @@
+//! What is written can be read again, and is what it says it is.
+
+use serde_json::{Value, json};
+
+use super::{csv, hlog, html, json, text};
+use crate::result::{RunResult, sample};
+
+/// The schema that is published.
+const SCHEMA: &str = include_str!("../../schema/result-1.json");
+
+fn written(result: &RunResult) -> String {
+    let mut file = Vec::new();
+    json::write(&mut file, result).unwrap();
+    String::from_utf8(file).unwrap()
+}
+
+fn log_of(result: &RunResult) -> String {
+    let mut file = Vec::new();
+    hlog::write(&mut file, result).unwrap();
+    String::from_utf8(file).unwrap()
+}
+
+/// The sample that `tests/report.rs` reads: a result as this version writes it.
+#[test]
+#[ignore = "writes a file of the source tree"]
+fn write_the_sample() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run-1.json");
+    std::fs::write(path, written(&sample::run())).unwrap();
+}
+
+/// A result as it is after it was in a file: without its clock, and with numbers as JSON has them.
+fn settled(result: &RunResult) -> RunResult {
+    json::read(&written(result)).unwrap()
+}
+
+#[test]
+fn json_is_read_back_as_it_was() {
+    for result in [sample::run(), sample::compare()] {
+        let read = settled(&result);
+        assert!(read.targets == result.targets && read.comparisons == result.comparisons);
+        assert_eq!(read.environments, result.environments);
+        assert!(written(&read) == written(&result));
+    }
+}
+
+#[test]
+fn json_follows_the_schema() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let mut partial = sample::run();
+    (partial.partial, partial.failure) = (true, Some("interrupted".to_owned()));
+    partial.sources = vec!["a.json".to_owned()];
+    let bare = RunResult::begin(crate::result::Kind::Stand, "c10k", &()).unwrap();
+    for result in [sample::run(), sample::compare(), partial, bare] {
+        let value: Value = serde_json::from_str(&written(&result)).unwrap();
+        assert_eq!(violations(&schema, &schema, &value, "result"), [""; 0]);
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_wrong() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let right: Value = serde_json::from_str(&written(&sample::run())).unwrap();
+    for (pointer, wrong) in [
+        ("/schema", json!(2)),
+        ("/kind", json!("walk")),
+        ("/targets", json!({})),
+        ("/targets/0/label", json!(1)),
+        ("/targets/0/seconds", json!(-1)),
+        ("/targets/0/counts/sent", json!(1.5)),
+        ("/targets/0/counts", json!({})),
+        ("/targets/0/phases/reply/raw", json!({"p50": 1})),
+        ("/targets/0/series/0/second", json!("first")),
+        ("/environments/0/limits/open files", json!(["1"])),
+    ] {
+        let mut value = right.clone();
+        *value.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = wrong;
+        assert!(!violations(&schema, &schema, &value, "result").is_empty(), "{pointer}");
+    }
+}
+
+/// Where a value does not follow a schema. Only the words of JSON Schema that ours uses are known; others
+/// fail the test.
+fn violations(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (word, rule) in schema.as_object().expect("a schema is an object") {
+        let wrong = match word.as_str() {
+            "$schema" | "$defs" | "title" | "description" | "format" | "contentEncoding" => false,
+            "$ref" => {
+                let pointer = rule.as_str().unwrap().trim_start_matches('#');
+                let definition = root.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
+                found.extend(violations(root, definition, value, at));
+                false
+            }
+            "type" => !match rule {
+                Value::Array(types) => types.iter().any(|rule| has_type(value, rule)),
+                rule => has_type(value, rule),
+            },
+            "const" => value != rule,
+            "enum" => !rule.as_array().unwrap().contains(value),
+            "minimum" => value.as_f64().is_some_and(|number| number < rule.as_f64().unwrap()),
+            "minItems" => value.as_array().is_some_and(|items| (items.len() as u64) < rule.as_u64().unwrap()),
+            "maxItems" => value.as_array().is_some_and(|items| items.len() as u64 > rule.as_u64().unwrap()),
+            "required" => {
+                let missing = |name: &&Value| value.get(name.as_str().unwrap()).is_none();
+                rule.as_array().unwrap().iter().any(|name| missing(&name))
+            }
+            "properties" => {
+                for (name, value) in value.as_object().into_iter().flatten() {
+                    if let Some(schema) = rule.get(name) {
+                        found.extend(violations(root, schema, value, &format!("{at}.{name}")));
+                    }
+                }
+                false
+            }
+            "additionalProperties" => {
+                for (name, value) in value.as_object().into_iter().flatten() {
+                    if schema.get("properties").is_some_and(|known| known.get(name).is_some()) {
+                        continue;
+                    }
+                    match rule {
+                        Value::Bool(false) => found.push(format!("{at}.{name} is not known")),
+                        rule => found.extend(violations(root, rule, value, &format!("{at}.{name}"))),
+                    }
+                }
+                false
+            }
+            "items" => {
+                for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+                    found.extend(violations(root, rule, value, &format!("{at}[{index}]")));
+                }
+                false
+            }
+            other => panic!("`{other}` is not checked"),
+        };
+        if wrong {
+            found.push(format!("{at}: {word} {rule}"));
+        }
+    }
+    found
+}
+
+fn has_type(value: &Value, rule: &Value) -> bool {
+    match rule.as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        other => panic!("no type is called {other}"),
+    }
+}
+
+#[test]
+fn other_schemas_are_told_apart() {
+    let change = |schema: Value| {
+        let mut value: Value = serde_json::from_str(&written(&sample::run())).unwrap();
+        value["schema"] = schema;
+        format!("{:#}", json::read(&value.to_string()).unwrap_err())
+    };
+    assert!(change(json!(2)).contains("its schema is 2, but this corelane-bench reads 1"));
+    assert!(change(json!(2)).contains("or a newer one"));
+    assert!(change(json!(0)).contains("its schema is 0") && change(json!(0)).contains("measure again"));
+    assert!(change(json!("new")).contains("its schema is \"new\""));
+}
+
+#[test]
+fn a_histogram_that_is_none_is_told() {
+    for (wrong, why) in
+        [("???", "not base64"), ("AAAA", "not an HDR histogram"), ("", "not an HDR histogram")]
+    {
+        let mut value: Value = serde_json::from_str(&written(&sample::run())).unwrap();
+        value["targets"][0]["phases"]["reply"]["raw"]["hdr_v2_ns"] = json!(wrong);
+        let error = format!("{:#}", json::read(&value.to_string()).unwrap_err());
+        assert!(error.contains(why), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn a_log_is_read_back_with_its_latencies_and_seconds() {
+    let result = sample::run();
+    let log = log_of(&result);
+    assert!(log.contains("#[Histogram log format version 1.3]\n"), "{log}");
+    let read = hlog::read(&log).unwrap();
+    let (ours, theirs) = (&result.targets[0], &read.targets[0]);
+    assert_eq!(read.targets.len(), 1);
+    assert_eq!((&theirs.label, theirs.started_unix_ms, theirs.seconds), (&ours.label, sample::BEGAN, 3.0));
+    assert_eq!(theirs.phases.reply.corrected, ours.phases.reply.corrected);
+    assert_eq!(theirs.phases.reply.raw, ours.phases.reply.raw);
+    assert_eq!(theirs.phases.connect, ours.phases.connect);
+    assert_eq!(theirs.phases.first_byte, ours.phases.first_byte);
+    assert_eq!(theirs.series.len(), 3);
+    assert!(theirs.series.iter().all(|second| second.received == 1_000), "{theirs:?}");
+    assert_eq!(theirs.messages_per_second, 1_000.0);
+}
+
+#[test]
+fn a_log_of_several_targets_keeps_them_apart() {
+    let mut result = sample::compare();
+    result.targets[0].label = "a server, of ours".to_owned();
+    let read = hlog::read(&log_of(&result)).unwrap();
+    let labels: Vec<&str> = read.targets.iter().map(|target| target.label.as_str()).collect();
+    assert_eq!(labels, ["B", "B'", "a_server__of_ours"]);
+    for target in &read.targets {
+        assert_eq!(target.phases.reply, result.targets[0].phases.reply, "{}", target.label);
+        assert_eq!(target.phases.connect, result.targets[0].phases.connect);
+    }
+}
+
+#[test]
+fn a_log_of_another_program_is_read() {
+    let histogram = sample::latencies(100, 1).encode().unwrap();
+    let log = format!(
+        "#[Logged by another program]\n#[Histogram log format version 1.2]\n\
+         #[StartTime: 1441812279.474 (seconds since epoch), Wed Sep 09 08:24:39 PDT 2015]\n\
+         \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n\
+         0.127,1.007,0.1,{histogram}\n1.134,0.999,0.1,{histogram}\nTag=reads,1.134,0.999,0.1,{histogram}"
+    );
+    let read = hlog::read(&log).unwrap();
+    assert_eq!(read.targets.len(), 2);
+    let replies = read.target("log").unwrap();
+    assert_eq!(replies.started_unix_ms, 1_441_812_279_601);
+    assert_eq!(replies.phases.reply.raw.as_ref().unwrap().count(), 200);
+    assert_eq!(read.target("reads").unwrap().counts.received, 100);
+}
+
+#[test]
+fn a_log_that_is_none_is_told() {
+    let histogram = sample::latencies(1, 1).encode().unwrap();
+    for wrong in [
+        String::new(),
+        "#[StartTime: 1.0 (seconds since epoch), now]\n".to_owned(),
+        "text".to_owned(),
+        format!("0.1,1.0,{histogram}\n"),
+        "0.1,1.0,2.0,notahistogram\n".to_owned(),
+        format!("99999999999999999,1.0,2.0,{histogram}\n"),
+    ] {
+        assert!(hlog::read(&wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn csv_has_a_row_for_each_histogram_and_each_second() {
+    let result = sample::run();
+    let (mut percentiles, mut series) = (Vec::new(), Vec::new());
+    csv::write_percentiles(&mut percentiles, &result).unwrap();
+    csv::write_series(&mut series, &result).unwrap();
+    let rows = |table: Vec<u8>| -> Vec<Vec<String>> {
+        let text = String::from_utf8(table).unwrap();
+        text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
+    };
+    let (percentiles, series) = (rows(percentiles), rows(series));
+    assert_eq!((percentiles.len(), series.len()), (5, 4));
+    for table in [&percentiles, &series] {
+        assert!(table.iter().all(|row| row.len() == table[0].len()), "{table:?}");
+    }
+    let place = |name: &str| percentiles[0].iter().position(|column| column == name).unwrap();
+    let corrected = percentiles.iter().find(|row| row[1] == "reply" && row[2] == "corrected").unwrap();
+    assert_eq!(
+        (corrected[place("count")].as_str(), corrected[place("p50_us")].as_str()),
+        ("3000", "500.223")
+    );
+    assert_eq!(series[3][..3], ["corelane", "2", "1795275336198"]);
+}
+
+#[test]
+fn the_text_tells_what_matters() {
+    let mut result = sample::run();
+    result.targets[0].generator.as_mut().unwrap().generator_bound = true;
+    result.targets[0].checks[0].held = false;
+    result.failure = Some("interrupted".to_owned());
+    result.partial = true;
+    let text = text::render(&result);
+    for fact in [
+        "PARTIAL: 1,000/s over 64 connections",
+        "every byte verified",
+        "3 sent late (0.10%), 2 never sent (0.07%)",
+        "1 reset",
+        "GENERATOR-BOUND",
+        "user 112.0 B a connection",
+        "TcpExt.ListenOverflows +2",
+        "FAILED  nothing lost",
+        "limit: RLIMIT_NOFILE",
+        "note: a note of the whole",
+        "a note of the target",
+        "failed: interrupted",
+        "reply raw",
+    ] {
+        assert!(text.contains(fact), "no `{fact}` in:\n{text}");
+    }
+    let compared = text::render(&sample::compare());
+    assert!(
+        compared.contains("A / B") && compared.contains("B' / B") && compared.contains("better"),
+        "{compared}"
+    );
+}
+
+#[test]
+fn the_page_is_well_formed_and_needs_nothing_else() {
+    let (mut nasty, bare) = (sample::run(), RunResult::begin(crate::result::Kind::Run, "run", &()).unwrap());
+    nasty.targets[0].label = "<script src='http://example.org/x.js'>&\"\u{7}".to_owned();
+    nasty.notes.push("]]> <!-- </main>".to_owned());
+    let mut found = sample::run();
+    found.kind = crate::result::Kind::FindMax;
+    for results in [
+        vec![&sample::run()],
+        vec![&sample::compare(), &sample::run()],
+        vec![&nasty],
+        vec![&bare],
+        vec![&found],
+    ] {
+        let page = html::page(&results);
+        let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+        let document = roxmltree::Document::parse_with_options(&page, options).unwrap();
+        let mut ids = std::collections::HashSet::new();
+        for node in document.descendants().filter(roxmltree::Node::is_element) {
+            let name = node.tag_name().name();
+            assert!(
+                !["script", "link", "img", "image", "iframe", "object", "use", "a"].contains(&name),
+                "{name}"
+            );
+            for attribute in node.attributes() {
+                assert!(
+                    !["src", "href", "srcset", "data", "style"].contains(&attribute.name()),
+                    "{attribute:?}"
+                );
+            }
+            assert!(node.attribute("id").is_none_or(|id| ids.insert(id.to_owned())), "an id twice");
+        }
+        let style = document.descendants().find(|node| node.has_tag_name("style")).unwrap();
+        let style = style.text().unwrap();
+        assert!(!style.contains("url(") && !style.contains("@import"), "the style refers to something");
+        for scheme in ["prefers-color-scheme: dark", "@media print"] {
+            assert!(style.contains(scheme), "{scheme}");
+        }
+    }
+}
+
+#[test]
+fn every_chart_is_named_and_within_its_frame() {
+    let mut result = sample::compare();
+    result.targets.push(sample::target("corelane"));
+    let page = html::page(&[&result]);
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(&page, options).unwrap();
+    let charts: Vec<_> =
+        document.descendants().filter(|node| node.attribute("class") == Some("chart")).collect();
+    let titles: Vec<&str> = charts
+        .iter()
+        .map(|chart| chart.children().find(|node| node.has_tag_name("title")).unwrap().text().unwrap())
+        .collect();
+    for wanted in
+        ["Ratios", "Latency by percentile", "Rate over time", "Latency over time", "Memory", "Rate by round"]
+    {
+        assert!(titles.iter().any(|title| title.starts_with(wanted)), "no {wanted} in {titles:?}");
+    }
+    for chart in charts {
+        assert_eq!(chart.attribute("role"), Some("img"));
+        let frame: Vec<f64> =
+            chart.attribute("viewBox").unwrap().split(' ').map(|number| number.parse().unwrap()).collect();
+        for line in chart.descendants().filter(|node| node.has_tag_name("polyline")) {
+            for point in line.attribute("points").unwrap().split(' ') {
+                let (x, y) = point.split_once(',').unwrap();
+                let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
+                assert!((0.0..=frame[2]).contains(&x) && (0.0..=frame[3]).contains(&y), "{point}");
+            }
+        }
+    }
+}
