@@ -3,7 +3,10 @@
 //! Each reads its flags, has the engine run, and makes a result of what that counted; `output` writes it. Called by
 //! `main` alone.
 
+pub(crate) mod find_max;
 mod listener;
 pub(crate) mod run;
+pub(crate) mod self_test;
 mod session;
+pub(crate) mod sweep;
 mod verdict;

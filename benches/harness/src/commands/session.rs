@@ -79,6 +79,16 @@ impl Session {
         Ok(Self { settings, plan, started, server, stop })
     }
 
+    /// The same target under other settings.
+    pub(super) fn with(mut self, settings: Settings) -> Result<Self> {
+        let known = self.started.as_ref().map(|started| (started.address(), started.dialect));
+        let publish = self.plan.publish.take();
+        self.plan = settings.target(known).and_then(|target| settings.plan(target)).status(Status::Usage)?;
+        self.plan.publish = self.plan.publish.take().or(publish);
+        self.settings = settings;
+        Ok(self)
+    }
+
     pub(super) fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -271,6 +271,7 @@ impl Run {
         let plan = self.common.plan.clone();
         let begin = start + plan.warmup.as_nanos() as u64;
         let end = begin + plan.duration.as_nanos() as u64;
+        self.tally.begun = Some(self.common.epoch + Duration::from_nanos(begin - 1));
         let last = end + (last_wave(&plan) + plan.deadline + plan.connect_timeout + MARGIN).as_nanos() as u64;
         let mut points = [(begin, Point::Begun), (end, Point::Ended)].into_iter().peekable();
         self.waiting_for = self.common.reactors;

@@ -1,6 +1,7 @@
 //! What one reactor, one process, or all of them counted.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use crate::result::{Counts, Phase, Phases, Second};
 /// What was counted in a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tally {
+    /// When the measured time began, where this process was that measured.
+    #[serde(skip)]
+    pub(crate) begun: Option<Instant>,
     /// The measured time.
     pub(crate) seconds: f64,
     pub(crate) phases: Phases,

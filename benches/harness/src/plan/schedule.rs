@@ -25,6 +25,9 @@ impl Segment {
     /// The time in it by which `count` messages are due, which is no more than there are.
     fn time_of(&self, count: f64) -> f64 {
         let growth = (self.to - self.from) / self.seconds;
+        if count == 0.0 {
+            return 0.0;
+        }
         if growth == 0.0 {
             return count / self.from;
         }

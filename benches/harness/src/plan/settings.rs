@@ -530,7 +530,7 @@ mod tests {
     fn nonsense_names_its_field() {
         for (flags, field) in [
             ("--rate 0", "--rate"),
-            ("--rate -5", "--rate"),
+            ("--rate=-5", "--rate"),
             ("--rate NaN", "--rate"),
             ("--load poisson", "--rate"),
             ("--load closed --rate 5", "--rate"),
@@ -569,6 +569,25 @@ mod tests {
         assert_eq!((both.rate, both.size.as_deref()), (Some(7.0), Some("1k")));
         assert_eq!(both.warmup, Some(Span(Duration::from_millis(5))));
         assert!(toml::from_str::<Settings>("speed = 5").is_err());
+    }
+
+    #[test]
+    fn the_scenario_files_make_plans() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let mut files = 0;
+        for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let settings = Settings::read(&file).unwrap();
+            assert!(settings.server.is_some(), "{} starts its own server", file.display());
+            let dialect = match settings.server.as_deref() {
+                Some("redis") => Dialect::Redis,
+                Some("frames") => Dialect::Frames,
+                _ => Dialect::Echo,
+            };
+            let target = settings.target(Some((&"127.0.0.1:7".parse().unwrap(), dialect))).unwrap();
+            settings.plan(target).unwrap_or_else(|refusal| panic!("{}: {refusal}", file.display()));
+            files += 1;
+        }
+        assert!(files >= 10, "{files}");
     }
 
     #[test]

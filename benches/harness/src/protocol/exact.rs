@@ -34,7 +34,7 @@ impl Parts {
                 let length = expected.len().min(input.len());
                 let (received, rest) = input.split_at(length);
                 if expected[..length] != *received {
-                    return Err(difference(expected, received, *got));
+                    return Err(difference(expected, input, *got));
                 }
                 *input = rest;
                 *got += length;

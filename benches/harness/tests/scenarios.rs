@@ -1,0 +1,145 @@
+//! Every scenario, small: it succeeds, and what it asserts holds.
+
+mod support;
+
+use serde_json::Value;
+use support::{checks, result};
+
+/// Runs a scenario against the server inside the program, and expects these checks among those that held.
+fn scenario(name: &str, more: &str, expected: &[&str]) -> Value {
+    // The machine may be busy with other tests: that sends are late is no matter here.
+    let arguments = format!(
+        "run --server builtin --scenario {name} --connections 12 --duration 500ms --every 100ms --warmup 50ms \
+         --tolerance 100 {more}"
+    );
+    let result = result(&format!("scenario-{name}"), &arguments);
+    let checks = checks(&result);
+    for check in expected {
+        assert!(checks.contains(&(check, true)), "no `{check}` among {checks:?}");
+    }
+    assert!(checks.iter().all(|(_, held)| *held), "{checks:?}");
+    let target = &result["targets"][0];
+    assert!(target["counts"]["connections_opened"].as_u64().unwrap() >= 12, "{target}");
+    assert_eq!(target["counts"]["connections_lost"], 0);
+    result
+}
+
+fn counts(result: &Value, name: &str) -> u64 {
+    result["targets"][0]["counts"][name].as_u64().unwrap()
+}
+
+#[test]
+fn idle_hold() {
+    let result = scenario("idle-hold", "", &["all opened", "none lost", "used after the hold"]);
+    assert_eq!(counts(&result, "sent"), 0, "nothing is sent while they are held");
+}
+
+#[test]
+fn partly_active() {
+    let result = scenario("partly-active", "--active 25", &["none lost", "idle ones used at the end"]);
+    assert!(counts(&result, "received") > 0);
+}
+
+#[test]
+fn ping_pong() {
+    let result = scenario("ping-pong", "", &["all answered"]);
+    assert!(counts(&result, "verified_bytes") >= 64 * counts(&result, "received"));
+}
+
+#[test]
+fn pipelined() {
+    scenario("pipelined", "--depth 32", &["all answered", "in order"]);
+}
+
+#[test]
+fn connect_storm() {
+    scenario("connect-storm", "", &["all opened", "none lost", "used after the storm"]);
+}
+
+#[test]
+fn wake_storm() {
+    let result = scenario("wake-storm", "", &["woken"]);
+    let check = result["targets"][0]["checks"].as_array().unwrap().last().unwrap().clone();
+    assert!(check["asserted"].as_str().unwrap().contains("each of 5 rounds"), "{check}");
+}
+
+#[test]
+fn churn_with_fin() {
+    let result = scenario("churn", "--end fin --requests 2", &["came and went", "all answered"]);
+    assert!(counts(&result, "connections_opened") > 12, "they come and go");
+}
+
+#[test]
+fn churn_with_rst() {
+    scenario("churn", "--end rst", &["came and went", "all answered"]);
+}
+
+#[test]
+fn slow_reader() {
+    scenario(
+        "slow-reader",
+        "--hostile 50",
+        &["honest ones answered", "the others were there", "slow ones intact"],
+    );
+}
+
+#[test]
+fn slow_writer() {
+    // Ten ticks of a tenth of a second for a request.
+    let more = "--hostile 50 --duration 1500ms";
+    scenario("slow-writer", more, &["honest ones answered", "slow ones intact"]);
+}
+
+#[test]
+fn slowloris() {
+    scenario("slowloris", "--hostile 50", &["honest ones answered", "the others were there"]);
+}
+
+#[test]
+fn half_open() {
+    scenario("half-open", "--hostile 50", &["honest ones answered", "the others were there"]);
+}
+
+#[test]
+fn half_close() {
+    scenario("half-close", "--requests 5", &["came and went", "all answered"]);
+}
+
+#[test]
+fn reset_storm() {
+    let result = scenario("reset-storm", "", &["back after resets"]);
+    assert_eq!(counts(&result, "connections_opened"), 12 * 6, "five storms");
+}
+
+#[test]
+fn reconnect_storm() {
+    for end in ["fin", "rst"] {
+        let result = scenario("reconnect-storm", &format!("--end {end}"), &["back after ends"]);
+        assert_eq!(counts(&result, "connections_opened"), 12 * 6, "five storms");
+    }
+}
+
+#[test]
+fn hostile() {
+    let result = scenario("hostile", "--hostile 100", &["honest ones answered", "the others were there"]);
+    let phases = &result["targets"][0]["phases"]["reply"];
+    assert!(phases["corrected"]["p99_9_us"].as_f64().unwrap() > 0.0, "the result is the honest ones' tail");
+}
+
+#[test]
+fn broadcast() {
+    let arguments = "run --server broadcast --scenario broadcast --connections 12 --duration 500ms --rate 200 \
+                     --size 100 --tolerance 100";
+    let result = result("scenario-broadcast", arguments);
+    let held = checks(&result);
+    assert!(held.contains(&("every line to everybody", true)), "{held:?}");
+    assert_eq!(counts(&result, "sent") * 12, counts(&result, "received"), "{held:?}");
+}
+
+#[test]
+fn all_are_listed() {
+    let listed = support::run(support::bench("run --scenario help")).stdout;
+    for name in ["idle-hold", "partly-active", "broadcast", "slowloris", "reconnect-storm", "hostile"] {
+        assert!(listed.lines().any(|line| line.starts_with(name)), "{listed}");
+    }
+}

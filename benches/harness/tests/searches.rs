@@ -1,0 +1,63 @@
+//! The commands that run again and again: `find-max`, `sweep`, `self-test`.
+
+mod support;
+
+use serde_json::Value;
+use support::{ended_with_result, result};
+
+fn labels(result: &Value) -> Vec<&str> {
+    let targets = result["targets"].as_array().unwrap();
+    targets.iter().map(|target| target["label"].as_str().unwrap()).collect()
+}
+
+/// With a limit that nothing exceeds the search ends at the highest rate that is to be tried.
+#[test]
+fn a_search_ends_at_the_highest_rate() {
+    let arguments = "find-max --server builtin --rate 100 --highest 400 --limit 1h --duration 200ms --warmup 0s \
+                     --tolerance 100 -c 4";
+    let result = result("find-max", arguments);
+    assert_eq!(labels(&result), ["100/s", "200/s", "400/s", "confirm 400/s"]);
+    let check = &result["checks"][0];
+    assert_eq!(check["held"], true);
+    assert!(check["detail"].as_str().unwrap().contains("400/s, the highest"), "{check}");
+    assert!(result["notes"][0].as_str().unwrap().contains("search: from 100/s"), "{}", result["notes"]);
+}
+
+#[test]
+fn a_limit_that_nothing_meets_is_a_failure() {
+    let arguments =
+        "find-max --server builtin --rate 40 --limit 1ns --duration 200ms --warmup 0s --tolerance 100 -c 4";
+    let (ended, result) = ended_with_result("find-max-none", arguments);
+    assert_eq!(ended.status, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("no rate passed"), "{}", ended.stderr);
+    assert_eq!(labels(&result), ["40/s", "20/s", "10/s", "5/s", "2/s", "1/s"]);
+}
+
+#[test]
+fn a_grid_is_measured_place_by_place() {
+    let arguments = "sweep --server builtin --connections-list 1,4 --size-list 64,1k --server-reactors-list 1,2 \
+                     --duration 200ms --warmup 0s";
+    let result = result("sweep", arguments);
+    let labels = labels(&result);
+    assert_eq!(labels.len(), 8);
+    assert_eq!((labels[0], labels[7]), ("c1 64B r1", "c4 1024B r2"));
+    for target in result["targets"].as_array().unwrap() {
+        assert!(target["messages_per_second"].as_f64().unwrap() > 0.0, "{target}");
+    }
+}
+
+/// However busy the machine is, nothing that waited for the end of a pause can have been answered before it.
+#[test]
+fn the_self_test_compares_with_arithmetic() {
+    let arguments = "self-test --duration 1200ms --pause 300ms --every 600ms --attempts 5 --rate 200";
+    let (ended, result) = ended_with_result("self-test", arguments);
+    assert!([0, 1].contains(&ended.status), "{}", ended.stderr);
+    let checks = result["targets"][0]["checks"].as_array().unwrap();
+    let names: Vec<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    assert!(["every message", "p75", "p90", "p99", "p99.9", "p100"].iter().all(|name| names.contains(name)));
+    for check in checks.iter().filter(|check| check["name"].as_str().unwrap().starts_with('p')) {
+        let detail = check["detail"].as_str().unwrap();
+        let difference: f64 = detail.rsplit_once(", ").unwrap().1.trim_end_matches(" ms").parse().unwrap();
+        assert!(difference > -1.0, "{check}");
+    }
+}
