@@ -60,7 +60,7 @@ impl Slow {
         let byte = HEAD[self.sent.min(HEAD.len() - 1)];
         self.sent += 1;
         match self.stream.write(&[byte]) {
-            Ok(_) => true,
+            Ok(written) => written == 1,
             Err(error) => error.kind() == ErrorKind::WouldBlock,
         }
     }
