@@ -169,6 +169,14 @@ impl<T: Default> Entry<T> {
     }
 }
 
+impl<T> Entry<T> {
+    /// Whether its reply is whole and nothing else is left to be done.
+    #[inline]
+    pub(super) fn is_simply_done(&self) -> bool {
+        self.flags.only(part::DONE | part::BODY | part::CLOSE) == part::DONE && self.sample.is_none()
+    }
+}
+
 /// What the input of a connection is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -225,6 +233,7 @@ impl<T> Connection<T> {
     }
 
     /// Whether what has come may be looked at.
+    #[inline]
     pub(super) fn wants_input(&self, limits: &Limits) -> bool {
         if self.flags.has(conn::CLOSING | conn::CLOSED | conn::HIGH) {
             return false;
@@ -236,7 +245,16 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Whether it waits for a request and for nothing else: the state of most connections at most times.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.flags.only(!conn::WATCHED) == 0
+            && self.reading == Reading::Head { seen: 0 }
+            && self.queue.is_empty()
+    }
+
     /// Whether another request may join those that wait.
+    #[inline]
     fn has_room(&self, limits: &Limits) -> bool {
         self.queue.is_empty()
             || self.queue.len() < limits.pipeline

@@ -296,6 +296,9 @@ impl<S: Service> Http<S> {
     fn tend(&mut self, core: &mut Core<'_>, index: usize) {
         loop {
             let Some(connection) = self.layer.connections.get_mut(index) else { return };
+            if connection.is_quiet() {
+                return self.layer.take_spare(index);
+            }
             if connection.flags.has(conn::CLOSED) {
                 return;
             }
@@ -442,7 +445,7 @@ impl<S: Service> Http<S> {
             if flags.has(conn::ENDED) && (stop == Stop::Hungry || input.is_empty()) {
                 self.ended(core, index, input);
             }
-            self.settle(core);
+            self.layer.flush(core);
             self.tend(core, index);
             self.layer.flush(core);
             // Something may have made room for what had to wait.

@@ -33,9 +33,11 @@ pub(super) struct Head<'a> {
     pub(super) method: Method,
     pub(super) method_name: &'a str,
     pub(super) target: &'a str,
-    /// Where in the target the path begins.
+    /// Where in the target the path begins and ends.
     path: usize,
-    pub(super) host: &'a str,
+    path_end: usize,
+    /// All of it ASCII.
+    pub(super) host: &'a [u8],
     pub(super) version: Version,
     pub(super) fields: &'a [Header<'a>],
     pub(super) framing: Framing,
@@ -48,12 +50,15 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn path_and_query(&self) -> &'a str {
-        match (&self.target[self.path..], self.method) {
-            ("", Method::Connect) => "",
-            ("", _) => "/",
-            (rest, _) => rest,
+    pub(super) fn path(&self) -> &'a str {
+        match &self.target[self.path..self.path_end] {
+            "" if self.method != Method::Connect => "/",
+            path => path,
         }
+    }
+
+    pub(super) fn query(&self) -> Option<&'a str> {
+        self.target.get(self.path_end + 1..)
     }
 }
 
@@ -104,6 +109,7 @@ pub(super) fn parse<'a>(
         method_name,
         target,
         path: form.path,
+        path_end: form.path_end,
         host,
         version,
         fields,
@@ -302,11 +308,14 @@ fn check_host<'a>(
     version: Version,
     authority: Option<&'a str>,
     found: &Fields<'a>,
-) -> Result<&'a str, Problem> {
+) -> Result<&'a [u8], Problem> {
+    let authority = authority.map(str::as_bytes);
     let Some(host) = found.host else {
-        return if version == Version::Http11 { Err(Problem::Host) } else { Ok(authority.unwrap_or("")) };
+        return if version == Version::Http11 { Err(Problem::Host) } else { Ok(authority.unwrap_or(b"")) };
     };
-    let host = std::str::from_utf8(host).ok().filter(|host| target::is_host(host)).ok_or(Problem::Host)?;
+    if !target::is_host(host) {
+        return Err(Problem::Host);
+    }
     match authority {
         None => Ok(host),
         Some(authority) if authority.eq_ignore_ascii_case(host) => Ok(authority),

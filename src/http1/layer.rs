@@ -201,6 +201,20 @@ impl<T: Default + 'static> Layer<T> {
     pub(super) fn complete(&mut self, core: &mut Core<'_>, index: usize) {
         self.select(core, index);
         let connection = &mut self.connections[index];
+        if connection.queue.len() == 1
+            && let Some(entry) = connection.queue.front()
+            && entry.is_simply_done()
+        {
+            let took = self.now.saturating_sub(entry.started);
+            self.counters.reply(entry.status, entry.sent, took);
+            return connection.queue.clear();
+        }
+        self.complete_all(index);
+    }
+
+    /// The same where it is more than one whole reply, or more is to be done about it.
+    fn complete_all(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
         while connection.queue.front().is_some_and(|entry| entry.flags.has(part::DONE)) {
             let Some(entry) = connection.queue.pop_front() else { return };
             if entry.flags.has(part::BODY) {

@@ -109,14 +109,11 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         let has_body = self.head(Length::Known(body.len() as u64), true)?;
         if has_body && (body.len() < UNCOPIED || self.place == Place::Held) {
             self.out.extend_from_slice(body);
-            self.finish(body.len());
         } else if has_body {
             self.put_back();
             self.exchange.layer.flush_with(&mut self.exchange.core, &[body]);
-            self.finish(body.len());
-        } else {
-            self.finish(0);
         }
+        self.finish();
         Ok(())
     }
 
@@ -130,7 +127,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             return self.send(body);
         }
         if !self.head(Length::Known(body.len() as u64), true)? {
-            self.finish(0);
+            self.finish();
             return Ok(());
         }
         self.put_back();
@@ -140,7 +137,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             let written = core.write_shared(id, body);
             layer.note(core, *index, written);
         }
-        self.finish(body.len());
+        self.finish();
         Ok(())
     }
 
@@ -213,7 +210,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             Reading::Head { .. } => 0,
         };
         let Some(entry) = connection.entry(*number) else { return Err(ReplyError::Over) };
-        let flags = &mut entry.flags;
+        let mut flags = entry.flags;
         // The rest of the request's body is read and dropped if that is not too much; and a client that waits to be
         // asked for it may or may not send it, so nobody knows where the next request would begin.
         if is_whole && flags.has(part::BODY) && (left > discard || flags.has(part::EXPECTS)) {
@@ -240,14 +237,18 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         } else if flags.has(part::KEEP) {
             self.out.extend_from_slice(b"connection: keep-alive\r\n");
         }
-        flags.set(part::BEGUN);
+        flags.set(if is_whole { part::BEGUN | part::DONE } else { part::BEGUN });
+        entry.flags = flags;
         entry.status = self.status.as_u16();
         entry.left = match length {
             Length::Known(length) => length,
             Length::Unknown => u64::MAX,
         };
-        let has_body = !entry.flags.has(part::BODILESS);
-        if entry.flags.has(part::CLOSE) {
+        let has_body = !flags.has(part::BODILESS);
+        if is_whole && has_body {
+            entry.sent = entry.left;
+        }
+        if flags.has(part::CLOSE) {
             connection.flags.set(conn::LAST);
         }
         if layer.config.date && !self.has_date {
@@ -273,18 +274,14 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         self.status = StatusCode::INTERNAL_SERVER_ERROR;
         encode::status_line(&mut self.out, self.status);
         if self.head(Length::Known(0), true).is_ok() {
-            self.finish(0);
+            self.finish();
         }
     }
 
     /// The reply is whole.
     #[inline]
-    fn finish(&mut self, sent: usize) {
+    fn finish(&mut self) {
         self.put_back();
-        if let Some(entry) = self.exchange.entry() {
-            entry.flags.set(part::DONE);
-            entry.sent = sent as u64;
-        }
         self.exchange.done();
     }
 

@@ -75,20 +75,19 @@ impl<'a> Request<'a> {
 
     /// The target's path, neither decoded nor normalized. `*` for a whole server; empty for CONNECT.
     pub fn path(&self) -> &'a str {
-        let path = self.head.path_and_query();
-        path.find('?').map_or(path, |mark| &path[..mark])
+        self.head.path()
     }
 
     /// What stands behind the target's `?`, not decoded; `None` without one.
     pub fn query(&self) -> Option<&'a str> {
-        let path = self.head.path_and_query();
-        path.find('?').map(|mark| &path[mark + 1..])
+        self.head.query()
     }
 
     /// The host and port that the request is for: the target's if it has one, else the `Host` header's; empty if
     /// neither says.
     pub fn host(&self) -> &'a str {
-        self.head.host
+        // It was checked, and is ASCII.
+        std::str::from_utf8(self.head.host).unwrap_or_default()
     }
 
     /// The version.

@@ -10,30 +10,49 @@ pub(super) struct Form<'a> {
     pub(super) authority: Option<&'a str>,
     /// Where its path begins.
     pub(super) path: usize,
+    /// Where its path ends: at the question mark, or with the target.
+    pub(super) path_end: usize,
 }
 
 /// Whether the target has a form that its method may have.
 #[inline]
 pub(super) fn check(method: Method, target: &str) -> Result<Form<'_>, Problem> {
+    let mut path_end = target.len();
+    for (at, &byte) in target.as_bytes().iter().enumerate() {
+        match KIND[byte as usize] {
+            Kind::Plain => {}
+            Kind::Query => path_end = path_end.min(at),
+            Kind::Never => return Err(Problem::Target),
+        }
+    }
     let form = match (method, target.as_bytes()) {
         (Method::Connect, _) => authority(target),
-        (_, [b'/', ..]) => Some(Form { authority: None, path: 0 }),
-        (Method::Options, b"*") => Some(Form { authority: None, path: 0 }),
-        _ => absolute(target),
+        (_, [b'/', ..]) => Some(Form { authority: None, path: 0, path_end }),
+        (Method::Options, b"*") => Some(Form { authority: None, path: 0, path_end }),
+        _ => absolute(target, path_end),
     };
-    match form {
-        Some(form) if target.bytes().all(|byte| IS_IN_TARGET[byte as usize]) => Ok(form),
-        _ => Err(Problem::Target),
-    }
+    form.ok_or(Problem::Target)
+}
+
+/// What a byte of a target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Query,
+    Never,
 }
 
 /// What browsers send, which is more than the standard's grammar has, but nothing that ends a target elsewhere: no
 /// control character, no byte above 127, no fragment, and none of `"<>`, which all clients encode.
-static IS_IN_TARGET: [bool; 256] = {
-    let mut table = [false; 256];
+static KIND: [Kind; 256] = {
+    let mut table = [Kind::Never; 256];
     let mut byte = b'!';
     while byte < 127 {
-        table[byte as usize] = !matches!(byte, b'"' | b'#' | b'<' | b'>');
+        table[byte as usize] = match byte {
+            b'"' | b'#' | b'<' | b'>' => Kind::Never,
+            b'?' => Kind::Query,
+            _ => Kind::Plain,
+        };
         byte += 1;
     }
     table
@@ -42,13 +61,14 @@ static IS_IN_TARGET: [bool; 256] = {
 /// `host:port`.
 fn authority(target: &str) -> Option<Form<'_>> {
     let (host, port) = target.rsplit_once(':')?;
-    let is_whole = !host.is_empty() && !port.is_empty() && !port.ends_with(']') && is_host(target);
-    is_whole.then_some(Form { authority: Some(target), path: target.len() })
+    let is_whole = !host.is_empty() && !port.is_empty() && !port.ends_with(']') && is_host(target.as_bytes());
+    let end = target.len();
+    is_whole.then_some(Form { authority: Some(target), path: end, path_end: end })
 }
 
 /// `http://host/path`.
 #[cold]
-fn absolute(target: &str) -> Option<Form<'_>> {
+fn absolute(target: &str, path_end: usize) -> Option<Form<'_>> {
     let start = ["http://", "https://"]
         .into_iter()
         .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))?
@@ -56,23 +76,29 @@ fn absolute(target: &str) -> Option<Form<'_>> {
     let length = target[start..].find(['/', '?']).unwrap_or(target.len() - start);
     let (authority, path) = target[start..].split_at(length);
     // A query without a path would need a slash that is not there.
-    let is_whole =
-        !authority.is_empty() && !authority.starts_with(':') && is_host(authority) && !path.starts_with('?');
-    is_whole.then_some(Form { authority: Some(authority), path: start + length })
+    let is_whole = !authority.is_empty()
+        && !authority.starts_with(':')
+        && is_host(authority.as_bytes())
+        && !path.starts_with('?');
+    is_whole.then_some(Form { authority: Some(authority), path: start + length, path_end })
 }
 
 /// Whether it is a host with or without a port. It may be empty, as the `Host` of a target without one is.
 #[inline]
-pub(super) fn is_host(text: &str) -> bool {
-    let bytes = text.as_bytes();
+pub(super) fn is_host(bytes: &[u8]) -> bool {
     let end = match bytes {
         [b'[', ..] => match memchr::memchr(b']', bytes) {
-            Some(end) if is_address(&text[1..end]) => end + 1,
+            Some(end) if is_address(&bytes[1..end]) => end + 1,
             _ => return false,
         },
         _ => {
-            let end = bytes.iter().position(|&byte| !IS_IN_NAME[byte as usize]).unwrap_or(bytes.len());
-            if !are_escapes_whole(&bytes[..end]) {
+            let mut end = 0;
+            let mut is_escaped = false;
+            while end < bytes.len() && IS_IN_NAME[bytes[end] as usize] {
+                is_escaped |= bytes[end] == b'%';
+                end += 1;
+            }
+            if is_escaped && !are_escapes_whole(&bytes[..end]) {
                 return false;
             }
             end
@@ -120,8 +146,8 @@ fn are_escapes_whole(name: &[u8]) -> bool {
 }
 
 /// An address in brackets: of version 6, or of one to come.
-fn is_address(text: &str) -> bool {
-    match text.as_bytes() {
+fn is_address(text: &[u8]) -> bool {
+    match text {
         [b'v' | b'V', rest @ ..] => {
             let is_allowed = |&byte: &u8| byte == b':' || byte != b'%' && IS_IN_NAME[byte as usize];
             matches!(memchr::memchr(b'.', rest), Some(dot) if dot > 0
@@ -129,7 +155,7 @@ fn is_address(text: &str) -> bool {
                 && rest[..dot].iter().all(u8::is_ascii_hexdigit)
                 && rest[dot + 1..].iter().all(is_allowed))
         }
-        _ => text.parse::<std::net::Ipv6Addr>().is_ok(),
+        _ => std::str::from_utf8(text).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok()),
     }
 }
 
@@ -151,27 +177,30 @@ mod tests {
             "a%2db",
             "[v1.x:y]",
         ] {
-            assert!(is_host(host), "{host}");
+            assert!(is_host(host.as_bytes()), "{host}");
         }
         for host in [
             "a b", "a/b", "a:80:80", "a:http", "a:123456", "a:+1", "@a", "u@a", "[::1", "::1", "[]",
             "[::1]x", "[g::]", "a%2", "a%zz", "a?", "a#", "a\\b", "a\"", "[v.x]", "[v1.]", "a,b c", "\u{e4}",
         ] {
-            assert!(!is_host(host), "{host}");
+            assert!(!is_host(host.as_bytes()), "{host}");
         }
     }
 
     #[test]
     fn every_method_has_its_forms() {
         use Method::{Connect, Get, Options};
-        let origin = Form { authority: None, path: 0 };
+        let origin = Form { authority: None, path: 0, path_end: 1 };
         assert_eq!(check(Get, "/"), Ok(origin));
-        assert_eq!(check(Get, "/a?b|c{d}^`\\"), Ok(origin));
+        assert_eq!(check(Get, "/a?b|c{d}^`\\?"), Ok(Form { path_end: 2, ..origin }));
         assert_eq!(check(Options, "*"), Ok(origin));
-        assert_eq!(check(Get, "http://a/b"), Ok(Form { authority: Some("a"), path: 8 }));
-        assert_eq!(check(Get, "HTTPS://a:1"), Ok(Form { authority: Some("a:1"), path: 11 }));
-        assert_eq!(check(Connect, "a:443"), Ok(Form { authority: Some("a:443"), path: 5 }));
-        assert_eq!(check(Connect, "[::1]:443"), Ok(Form { authority: Some("[::1]:443"), path: 9 }));
+        assert_eq!(check(Get, "http://a/b"), Ok(Form { authority: Some("a"), path: 8, path_end: 10 }));
+        assert_eq!(check(Get, "HTTPS://a:1"), Ok(Form { authority: Some("a:1"), path: 11, path_end: 11 }));
+        assert_eq!(check(Connect, "a:443"), Ok(Form { authority: Some("a:443"), path: 5, path_end: 5 }));
+        assert_eq!(
+            check(Connect, "[::1]:443"),
+            Ok(Form { authority: Some("[::1]:443"), path: 9, path_end: 9 })
+        );
         for (method, target) in [
             (Get, "*"),
             (Get, "a"),
