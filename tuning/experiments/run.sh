@@ -3,7 +3,7 @@
 # echo server; writes no key of the host.
 #
 #     cargo build --release --example echo
-#     tuning/experiments/run.sh [somaxconn] [ports] [reuse] [idle] [unsent]
+#     tuning/experiments/run.sh [somaxconn] [ports] [reuse] [migrate] [idle] [unsent]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tune=$here/../corelane-tune
@@ -123,6 +123,16 @@ experiment_reuse() {
     done
 }
 
+experiment_migrate() {
+    local when
+    for when in before after; do
+        echo "== net.ipv4.tcp_migrate_req: a listener with connections in its queue closes, another of its port stays: $when"
+        fresh
+        if [[ $when == after ]]; then tuned "$a" idle-c100k net.ipv4.tcp_migrate_req; fi
+        in_a python3 "$traffic" migrate 127.0.0.1 7000 1000
+    done
+}
+
 experiment_idle() {
     local when algorithm
     for algorithm in reno bbr; do
@@ -152,6 +162,6 @@ experiment_unsent() {
     done
 }
 
-for name in "${@:-somaxconn ports reuse idle unsent}"; do
+for name in "${@:-somaxconn ports reuse migrate idle unsent}"; do
     for one in $name; do "experiment_$one"; done
 done

@@ -113,6 +113,29 @@ def churn(address, port, count):
     print(f"{count} connections in {time.monotonic() - start:.0f} s, a port for each")
 
 
+def migrate(address, port, count):
+    """Two listeners share a port; one closes with connections in its queue, as at a restart. Tells what became of them."""
+    leaving = socket.create_server((address, port), backlog=4096, reuse_port=True)
+    staying = socket.create_server((address, port), backlog=4096, reuse_port=True)
+    staying.setblocking(False)
+    clients = [connected(address, port) for _ in range(count)]
+    leaving.close()
+    answered = []
+    try:
+        while True:
+            answered.append(staying.accept()[0])
+            answered[-1].send(b"x")
+    except BlockingIOError:
+        pass
+    reset = 0
+    for sock in clients:
+        try:
+            sock.recv(1)
+        except ConnectionResetError:
+            reset += 1
+    print(f"{count} connections in two queues, one of them closes: {count - reset} answered by the other, {reset} reset")
+
+
 def serve(address, port, size):
     """Answers every byte with SIZE bytes, one client after the other."""
     listener = socket.create_server((address, port))
@@ -224,6 +247,7 @@ COMMANDS = {
     "storm": (storm, str, int, int, int),
     "hold": (hold, str, int, int),
     "churn": (churn, str, int, int),
+    "migrate": (migrate, str, int, int),
     "serve": (serve, str, int, int),
     "ask": (ask, str, int, int, float, int),
     "feed": (feed, str, int),

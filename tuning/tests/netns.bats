@@ -9,8 +9,7 @@ setup() {
     export tune picked
     export state=$BATS_TEST_TMPDIR/state
     # What every key of the namespace holds, without those that count or that come at random.
-    export keys='for file in $(find /proc/sys/net -type f -readable ! -name "*key*" ! -name "*secret*" ! -name nf_conntrack_count | sort); do
-        [[ $file != *random* ]] && printf "%s %s\n" "$file" "$(cat "$file" 2>/dev/null)"; done'
+    export keys='grep -rsH . /proc/sys/net --exclude=*key* --exclude=*secret* --exclude=nf_conntrack_count | sort || true'
 }
 
 # Runs a script in a fresh namespace. Nothing of it may leave a host-wide key changed.
