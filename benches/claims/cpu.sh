@@ -16,8 +16,8 @@ server() {
 }
 
 verdicts=()
-# A message a second is so much work that the CPU is about half busy with it at the largest size.
-for load in "1024 20000" "16384 5000" "262144 400"; do
+# Rates at which the hashing server is some 40% busy.
+for load in "1024 40000" "16384 15000" "262144 1000"; do
     read -r size rate <<<"$load"
     printf '## %s B, %s messages a second\n\n' "$size" "$rate"
     options=(--mode rate --rate "$rate" --connections 100 --size "$size")
