@@ -250,21 +250,22 @@ pub(crate) fn format_ns(ns: f64) -> String {
 /// A table of percentiles with a column for each of the labelled histograms.
 pub(crate) fn format_distributions(columns: &[(&str, &Histogram<u64>)]) -> String {
     let mut table = format!("{:>12}", "percentile");
-    for (label, _) in columns {
-        let _ = write!(table, " {label:>12}");
+    let widths: Vec<usize> = columns.iter().map(|(label, _)| label.chars().count().max(12)).collect();
+    for ((label, _), width) in columns.iter().zip(&widths) {
+        let _ = write!(table, " {label:>width$}");
     }
     table.push('\n');
     for (name, quantile) in PRINTED {
         let _ = write!(table, "{name:>12}");
-        for (_, histogram) in columns {
+        for ((_, histogram), width) in columns.iter().zip(&widths) {
             let value = histogram.value_at_quantile(quantile);
-            let _ = write!(table, " {:>12}", format_ns(value as f64));
+            let _ = write!(table, " {:>width$}", format_ns(value as f64));
         }
         table.push('\n');
     }
     let _ = write!(table, "{:>12}", "samples");
-    for (_, histogram) in columns {
-        let _ = write!(table, " {:>12}", histogram.len());
+    for ((_, histogram), width) in columns.iter().zip(&widths) {
+        let _ = write!(table, " {:>width$}", histogram.len());
     }
     table.push('\n');
     table
@@ -306,6 +307,9 @@ mod tests {
         assert_eq!(lines.len(), PRINTED.len() + 2);
         assert!(lines[0].ends_with("one         none"), "{}", lines[0]);
         assert!(lines[3].contains("5.00 us"), "{}", lines[3]);
+        let wide = format_distributions(&[("a label of some length", &one), ("one", &one)]);
+        let ends: Vec<usize> = wide.lines().map(str::len).collect();
+        assert!(ends.iter().all(|end| *end == ends[0]), "{wide}");
     }
 
     fn of(values: impl IntoIterator<Item = u64>) -> Latencies {
@@ -326,8 +330,9 @@ mod tests {
 
     #[test]
     fn what_is_out_of_bounds_is_kept_at_them() {
-        let latencies = of([0, u64::MAX]);
-        assert_eq!(latencies.count(), 2);
+        let mut latencies = of([0, u64::MAX]);
+        latencies.record_many(5, 3);
+        assert_eq!(latencies.count(), 5);
         assert!((100_000.0e3..=100_100.0e3).contains(&latencies.max_us().unwrap()), "{latencies:?}");
     }
 

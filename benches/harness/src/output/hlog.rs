@@ -26,15 +26,15 @@ const CORRECTED: &str = "corrected";
 /// Writes all histograms of a result.
 pub(super) fn write(mut file: impl Write, result: &RunResult) -> Result<()> {
     let base = result.targets.iter().map(|target| target.started_unix_ms).min();
-    let base = Duration::from_millis(base.unwrap_or(result.started_unix_ms)).as_secs_f64();
+    let base = Duration::from_millis(base.unwrap_or(result.started_unix_ms));
+    let (date, base) = (humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + base), base.as_secs_f64());
     let single = result.targets.len() == 1;
     write!(
         file,
         "#[{}]\n#[Histogram log format version 1.3]\n\
-         #[StartTime: {base:.3} (seconds since epoch), {}]\n\
+         #[StartTime: {base:.3} (seconds since epoch), {date}]\n\
          #[BaseTime: {base:.3} (seconds since epoch)]\n",
-        one_line(&format!("{} {}", result.command, result.title)),
-        result.started
+        one_line(&format!("{} {}", result.command, result.title))
     )?;
     for target in &result.targets {
         let kind = if target.phases.reply.corrected.is_some() { CORRECTED } else { "raw" };

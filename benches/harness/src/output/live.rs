@@ -43,12 +43,8 @@ impl Progress {
             return;
         }
         self.last = Instant::now();
-        if self.in_place {
-            self.is_unfinished = true;
-            say(&format!("{BEGIN}{}{END}", text()));
-        } else {
-            say(&format!("{}\n", text()));
-        }
+        self.is_unfinished = self.in_place;
+        say(&frame(&text(), self.in_place));
     }
 
     /// Says what came of it.
@@ -66,6 +62,11 @@ impl Drop for Progress {
             say("\r\x1b[K");
         }
     }
+}
+
+/// A text as it is said: on a terminal over the one before, elsewhere as a plain line.
+fn frame(text: &str, in_place: bool) -> String {
+    if in_place { format!("{BEGIN}{text}{END}") } else { format!("{text}\n") }
 }
 
 /// If nobody listens, that is no reason to stop.
@@ -108,6 +109,14 @@ impl fmt::Display for Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_is_written_in_place_and_a_file_in_plain_lines() {
+        assert_eq!(frame("now", false), "now\n");
+        let on_terminal = frame("now", true);
+        assert!(on_terminal.starts_with('\r') && on_terminal.contains("now"), "{on_terminal:?}");
+        assert!(!on_terminal.contains('\n') && on_terminal.ends_with("\x1b[K\x1b[?7h"), "{on_terminal:?}");
+    }
 
     #[test]
     fn a_moment_stands_on_one_line() {

@@ -323,7 +323,8 @@ fn memory(target: &Target) -> String {
         };
         let lines: Vec<String> =
             [slope("user", series.user), slope("kernel", series.kernel)].into_iter().flatten().collect();
-        let _ = writeln!(text, "{}: {}", series.state, lines.join("; "));
+        let colon = if lines.is_empty() { "" } else { ": " };
+        let _ = writeln!(text, "{}{colon}{}", series.state, lines.join("; "));
         for point in &series.points {
             let kernel =
                 point.kernel_bytes.map_or_else(String::new, |kernel| format!(", kernel {}", bytes(kernel)));

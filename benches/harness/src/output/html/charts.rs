@@ -323,7 +323,9 @@ fn memory_of(
         title,
         description: words.join("; "),
         x: Axis::over("connections", Scale::Linear, all().map(|point| point.0), |n| count(n as u64)),
-        y: Axis::over("memory", Scale::Linear, all().map(|point| point.1.max(0.0)), |n| bytes(n as u64)),
+        y: Axis::around("memory (does not begin at 0)", all().map(|point| point.1.max(0.0)), |n| {
+            bytes(n as u64)
+        }),
         series,
     })
 }

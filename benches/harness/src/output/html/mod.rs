@@ -30,8 +30,11 @@ pub(super) fn page(results: &[&RunResult]) -> String {
 }
 
 fn title(result: &RunResult) -> String {
-    let what = if result.title.is_empty() { "" } else { ": " };
-    format!("corelane-bench {}{what}{}", result.command, result.title)
+    // Some titles begin with the command.
+    let rest = result.title.strip_prefix(&result.command).unwrap_or(&result.title);
+    let rest = rest.trim_start_matches([':', ' ']);
+    let colon = if rest.is_empty() { "" } else { ": " };
+    format!("corelane-bench {}{colon}{rest}", result.command)
 }
 
 fn section(result: &RunResult, prefix: &str) -> String {

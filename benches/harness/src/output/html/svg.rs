@@ -58,6 +58,20 @@ impl Axis {
         Self { label: label.to_owned(), scale, low, high, ticks }
     }
 
+    /// A linear axis for just the range of `values`, which need not hold 0.
+    pub(super) fn around(
+        label: &str,
+        values: impl Iterator<Item = f64>,
+        format: impl Fn(f64) -> String,
+    ) -> Self {
+        let (low, high) = values
+            .filter(|value| value.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high, places) = if low > high { linear(0.0, 1.0) } else { linear(low, high) };
+        let ticks = places.into_iter().map(|place| (place, format(place))).collect();
+        Self { label: label.to_owned(), scale: Scale::Linear, low, high, ticks }
+    }
+
     /// An axis with these ticks, from the first to `high`.
     pub(super) fn with_ticks(label: &str, scale: Scale, high: f64, ticks: Vec<(f64, String)>) -> Self {
         let low = ticks.first().map_or(0.0, |tick| tick.0);
@@ -226,11 +240,8 @@ pub(super) fn intervals(id: &str, title: &str, description: &str, rows: &[Interv
     let axis = if wide {
         Axis::over("", Scale::Log, ends, |value| format!("{value}"))
     } else {
-        let (low, high) = ends.fold((1.0_f64, 1.0_f64), |(low, high), end| (low.min(end), high.max(end)));
-        let margin = ((high - low) * 0.08).max(0.005);
-        let (low, high, places) = around(low - margin, high + margin);
-        let ticks = places.into_iter().map(|place| (place, format!("{place:.2}"))).collect();
-        Axis { label: String::new(), scale: Scale::Linear, low, high, ticks }
+        // With something beside 1 even if every ratio is 1.
+        Axis::around("", ends.chain([0.99, 1.01]), |value| format!("{value:.2}"))
     };
     let bottom = TOP + ROW * rows.len() as f64;
     let mut svg = open(id, title, description, bottom + 30.0);
@@ -268,15 +279,6 @@ pub(super) fn intervals(id: &str, title: &str, description: &str, rows: &[Interv
     }
     svg.push_str("</svg>\n");
     figure(title, &svg)
-}
-
-/// Round numbers around a range that need not begin at 0.
-fn around(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
-    let (_, _, places) = linear(low, high);
-    let step = places.get(1).map_or(1.0, |second| second - places[0]);
-    let (first, last) = ((low / step).floor(), (high / step).ceil());
-    let places = (0..=(last - first) as usize).map(|n| (first + n as f64) * step).collect();
-    (first * step, last * step, places)
 }
 
 fn open(id: &str, title: &str, description: &str, height: f64) -> String {
@@ -321,7 +323,7 @@ mod tests {
         assert_eq!(linear(0.0, 10.0), (0.0, 10.0, vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0]));
         let (low, high, places) = linear(0.0, 123_456.0);
         assert!(low == 0.0 && high >= 123_456.0 && places.len() < 9, "{places:?}");
-        let (low, high, _) = around(0.93, 1.08);
+        let (low, high, _) = linear(0.93, 1.08);
         assert!(low <= 0.93 && low > 0.8 && (1.08..1.2).contains(&high), "{low} {high}");
     }
 

@@ -24,7 +24,10 @@ fn table(heading: &str, caption: &str, head: &[&str], rows: &[Vec<String>]) -> S
     }
     // Words read better from the left.
     let wordy = |cell: &String| cell.chars().filter(|c| c.is_alphabetic()).count() > 8;
-    let is_text = |index: usize| index == 0 || rows.iter().filter_map(|row| row.get(index)).any(wordy);
+    let is_text = |index: usize| {
+        let words = rows.iter().filter_map(|row| row.get(index)).filter(|cell| wordy(cell)).count();
+        index == 0 || words * 2 > rows.len()
+    };
     html.push_str("<thead><tr>");
     for (index, name) in head.iter().enumerate() {
         let class = if is_text(index) { " class=\"text\"" } else { "" };
