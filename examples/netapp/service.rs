@@ -80,7 +80,7 @@ impl Netapp {
             "/fast" => match self.settings.fast_delay {
                 None => self.pages.text(exchange, StatusCode::OK, "fast"),
                 Some(delay) => {
-                    self.later.answer(exchange, delay);
+                    self.later.answer(exchange, delay, "fast".into());
                     Ok(())
                 }
             },
@@ -107,14 +107,15 @@ impl Netapp {
     fn slow(&mut self, request: &Request<'_>, exchange: &mut Exchange<'_, State>) -> Result<(), ReplyError> {
         let asked =
             request.query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("ms=")));
-        let delay = match asked.map(str::parse) {
-            None => self.draw(),
-            Some(Ok(delay @ 1..=300)) => delay,
+        let (delay, line) = match asked.map(str::parse) {
+            // Nothing of what was drawn: whoever compares replies finds them all alike.
+            None => (self.draw(), "waited a while".into()),
+            Some(Ok(delay @ 1..=300)) => (delay, format!("waited {delay} ms")),
             Some(_) => {
                 return self.pages.text(exchange, StatusCode::BAD_REQUEST, "ms is not within 1 to 300");
             }
         };
-        self.later.answer(exchange, Duration::from_millis(delay));
+        self.later.answer(exchange, Duration::from_millis(delay), line);
         Ok(())
     }
 
@@ -173,10 +174,9 @@ impl Service for Netapp {
     }
 
     fn on_timer(&mut self, _: TimerId, key: u64, context: &mut Context<'_, State>) {
-        let Some((responder, delay)) = self.later.due(key) else { return };
+        let Some((responder, line)) = self.later.due(key) else { return };
         // The client may have gone meanwhile.
         let Some(mut exchange) = context.exchange(responder) else { return };
-        let line = format!("waited {} ms", delay.as_millis());
         let answered = self.pages.text(&mut exchange, StatusCode::OK, line);
         settle(answered, &mut exchange);
     }
