@@ -64,10 +64,12 @@ impl Counters {
             class.add(1);
         }
         self.body_out.add(body);
-        self.latency[bucket(nanos)].add(1);
-        if nanos > 0 {
-            self.latency_sum.add(nanos);
+        // Most are answered in the turn in which they came.
+        if nanos == 0 {
+            return self.latency[0].add(1);
         }
+        self.latency[bucket(nanos)].add(1);
+        self.latency_sum.add(nanos);
     }
 
     pub(super) fn snapshot(&self) -> CountersSnapshot {

@@ -207,7 +207,8 @@ impl<T: Default + 'static> Layer<T> {
         {
             let took = self.now.saturating_sub(entry.started);
             self.counters.reply(entry.status, entry.sent, took);
-            return connection.queue.clear();
+            drop(connection.queue.pop_front());
+            return;
         }
         self.complete_all(index);
     }

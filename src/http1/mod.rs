@@ -35,6 +35,9 @@
 //! Replies leave in the order of their requests, whatever the order in which they are made; up to
 //! [`Limits::pipeline`] requests of a connection wait at a time.
 //!
+//! Types of the crate `http` convert where the layer meets other code: a [`Request`] into its `Method`, `Uri`, `Request`,
+//! its [`Headers`] into a `HeaderMap`, and [`Reply::header_map`] takes one.
+//!
 //! # Bodies
 //!
 //! | direction | how |
@@ -69,6 +72,7 @@ mod access;
 mod body;
 mod config;
 mod connection;
+mod convert;
 mod counters;
 mod date;
 mod encode;

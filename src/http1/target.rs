@@ -17,13 +17,10 @@ pub(super) struct Form<'a> {
 /// Whether the target has a form that its method may have.
 #[inline]
 pub(super) fn check(method: Method, target: &str) -> Result<Form<'_>, Problem> {
-    let mut path_end = target.len();
-    for (at, &byte) in target.as_bytes().iter().enumerate() {
-        match KIND[byte as usize] {
-            Kind::Plain => {}
-            Kind::Query => path_end = path_end.min(at),
-            Kind::Never => return Err(Problem::Target),
-        }
+    let is_special = |byte: &u8| KIND[*byte as usize] != Kind::Plain;
+    let path_end = target.as_bytes().iter().position(is_special).unwrap_or(target.len());
+    if target.as_bytes()[path_end..].iter().any(|&byte| KIND[byte as usize] == Kind::Never) {
+        return Err(Problem::Target);
     }
     let form = match (method, target.as_bytes()) {
         (Method::Connect, _) => authority(target),
@@ -92,16 +89,15 @@ pub(super) fn is_host(bytes: &[u8]) -> bool {
             _ => return false,
         },
         _ => {
-            let mut end = 0;
-            let mut is_escaped = false;
-            while end < bytes.len() && IS_IN_NAME[bytes[end] as usize] {
-                is_escaped |= bytes[end] == b'%';
-                end += 1;
+            let is_end = |byte: &u8| !IS_IN_NAME[*byte as usize];
+            match bytes.iter().position(is_end) {
+                None => return true,
+                Some(at) if bytes[at] == b'%' => match end_of_escaped(bytes) {
+                    Some(end) => end,
+                    None => return false,
+                },
+                Some(at) => at,
             }
-            if is_escaped && !are_escapes_whole(&bytes[..end]) {
-                return false;
-            }
-            end
         }
     };
     match &bytes[end..] {
@@ -111,7 +107,7 @@ pub(super) fn is_host(bytes: &[u8]) -> bool {
     }
 }
 
-/// The characters of a registered name (RFC 3986, 3.2.2).
+/// The characters of a registered name (RFC 3986, 3.2.2), but for the escapes.
 static IS_IN_NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0u8;
@@ -121,7 +117,6 @@ static IS_IN_NAME: [bool; 256] = {
             b'-' | b'.'
                 | b'_'
                 | b'~'
-                | b'%'
                 | b'!'
                 | b'$'
                 | b'&'
@@ -140,16 +135,26 @@ static IS_IN_NAME: [bool; 256] = {
     table
 };
 
-fn are_escapes_whole(name: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', name)
-        .all(|at| name.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
+/// Where a name with escapes in it ends; `None` if one of them is broken.
+#[cold]
+fn end_of_escaped(bytes: &[u8]) -> Option<usize> {
+    let mut end = 0;
+    while let Some(&byte) = bytes.get(end) {
+        match byte {
+            b'%' if bytes.get(end + 1..end + 3)?.iter().all(u8::is_ascii_hexdigit) => end += 3,
+            b'%' => return None,
+            byte if IS_IN_NAME[byte as usize] => end += 1,
+            _ => break,
+        }
+    }
+    Some(end)
 }
 
 /// An address in brackets: of version 6, or of one to come.
 fn is_address(text: &[u8]) -> bool {
     match text {
         [b'v' | b'V', rest @ ..] => {
-            let is_allowed = |&byte: &u8| byte == b':' || byte != b'%' && IS_IN_NAME[byte as usize];
+            let is_allowed = |&byte: &u8| byte == b':' || IS_IN_NAME[byte as usize];
             matches!(memchr::memchr(b'.', rest), Some(dot) if dot > 0
                 && dot + 1 < rest.len()
                 && rest[..dot].iter().all(u8::is_ascii_hexdigit)
