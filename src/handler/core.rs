@@ -51,6 +51,9 @@ impl Core<'_> {
     /// connection's own, or at once where more than the high watermark has gathered. A write of 8 KiB or more
     /// leaves at once, uncopied, with what waited before it.
     pub fn write(&mut self, id: ConnId, bytes: &[u8]) -> Written {
+        if id.reactor == self.io.index && self.io.gather(id.key, bytes) {
+            return Written::Accepted;
+        }
         self.put(id, Payload::Slices(&[bytes]), None)
     }
 
