@@ -76,7 +76,7 @@ nic_read() {
         driver=$(readlink -- "$folder/device/driver")
         driver=${driver##*/}
     fi
-    find_interrupts "$folder"
+    find_interrupts "$folder" "$device"
     find_irqbalance
     hardware=
     if [[ -e $folder/device ]]; then hardware=yes; fi
@@ -97,10 +97,11 @@ nic_read_counters() {
     done
 }
 
-# Sets `interrupts` to the numbers of the device's interrupts: those of its hardware, or those that name it. Of a
-# paravirtual device they belong to its bus device, and those that only tell of its configuration do not count.
+# find_interrupts FOLDER DEVICE: sets `interrupts` to the numbers of the device's interrupts: those of its hardware,
+# or those that name it. Of a paravirtual device they belong to its bus device, and those that only tell of its
+# configuration do not count.
 find_interrupts() {
-    local folder=$1 number rest name bus='' files=() entry
+    local folder=$1 device=$2 number rest name bus='' files=() entry
     interrupts=()
     files=("$folder"/device/msi_irqs/* "$folder"/device/../msi_irqs/*)
     declare -A own=()

@@ -171,9 +171,10 @@ observe_devices() {
     for folder in "$root"/sys/class/net/*/; do
         folder=${folder%/} name=${folder##*/}
         queues=("$folder"/queues/rx-*)
+        find_interrupts "$folder" "$name"
         discipline=${kinds[$name]:-unknown}
         show "$name" 20
-        note "device.$shown" "${#queues[@]} receive queues, qdisc $discipline" info \
+        note "device.$shown" "${#queues[@]} receive queues, ${#interrupts[@]} interrupts, qdisc $discipline" info \
             "$program nic $shown says more"
     done
 }
