@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the scripts of the claims share; to be sourced. Each of them prints a table and then a line
+# What the scripts of the claims and of the peers share; to be sourced. A claim's script prints a table and then a line
 # `CLAIM: reproduced|refuted|undecided: FIGURES`; refuted says whether it is more or less than was claimed.
 #
 # ROUNDS and SLICE make a run longer or shorter. The server runs on CPU 0 and the client on CPU 1 unless the script
@@ -11,6 +11,7 @@ bin=${CARGO_TARGET_DIR:-target}/release
 rounds=${ROUNDS:-15}
 slice=${SLICE:-1s}
 scratch=$(mktemp -d)
+servers=()
 server_pid=
 server_addr=
 
@@ -31,6 +32,7 @@ start() {
     local line output
     exec {output}< <(exec taskset -c "$@")
     server_pid=$!
+    servers+=("$server_pid")
     # shellcheck disable=SC2034 # for those who source this
     for ((line = 0; line < ${addresses:-1}; line++)); do
         read -r -u "$output" _ _ server_addr || {
@@ -43,13 +45,15 @@ start() {
     exec {output}<&-
 }
 
+# Ends all that were started.
 stop() {
-    if [[ $server_pid ]]; then
-        kill "$server_pid" 2>/dev/null || true
-        # It is this shell's child, though not one that every version of bash can wait for.
-        while kill -0 "$server_pid" 2>/dev/null; do sleep 0.02; done
-        server_pid=
-    fi
+    local pid
+    for pid in "${servers[@]}"; do
+        kill "$pid" 2>/dev/null || true
+        # They are this shell's children, though not ones that every version of bash can wait for.
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+    done
+    servers=()
 }
 
 # compare LABEL_A COMMAND_A LABEL_B COMMAND_B OPTION ..: both by turns; its report, and its figures for `ratio`.
