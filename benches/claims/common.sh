@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the scripts of the claims and of the peers share; to be sourced. A claim's script prints a table and then a line
+# What the scripts of the claims and peers-echo.sh share; to be sourced. A claim's script prints a table and then a line
 # `CLAIM: reproduced|refuted|undecided: FIGURES`; refuted says whether it is more or less than was claimed.
 #
 # ROUNDS and SLICE make a run longer or shorter. The server runs on CPU 0 and the client on CPU 1 unless the script
