@@ -182,6 +182,26 @@ fn large_messages_are_measured() {
 }
 
 #[test]
+fn further_servers_take_their_turns() {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("further.json");
+    let further = format!("third={}", server("none"));
+    let mut command = compare("none", &["--also", &further, "--json"]);
+    command.arg(&file);
+    let Some(output) = run(command) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("third / B"), "{}", text(&output.stdout));
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let targets = written["targets"].as_array().unwrap();
+    let labels: Vec<_> = targets.iter().map(|target| target["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["A", "B", "B'", "third"]);
+    assert!(targets.iter().all(|target| target["slices"].as_array().unwrap().len() == 2));
+    // Five numbers each of A and of the third, and of the control once.
+    assert_eq!(written["comparisons"].as_array().unwrap().len(), 15);
+}
+
+#[test]
 fn several_threads_share_the_load() {
     succeeds("threads", &["--client-threads", "3"]);
 }

@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::record::Contestant;
 use crate::cpu::CpuList;
 use crate::load::{Load, Mode, SMALLEST_LINE};
 use crate::{limits, output};
@@ -40,6 +39,9 @@ pub(crate) struct Args {
     /// Name of B in the report.
     #[arg(long, default_value = "B")]
     label_b: String,
+    /// A further server, which is compared with B as A is; may be given several times.
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = named_command)]
+    also: Vec<(String, String)>,
     /// CPUs of the servers.
     #[arg(long, default_value = "0", value_name = "CPUS")]
     server_cpus: CpuList,
@@ -116,8 +118,31 @@ pub(super) struct Plan {
     pub(super) server_cpus: CpuList,
     pub(super) rounds: usize,
     pub(super) seed: u64,
-    commands: [String; 2],
-    labels: [String; 3],
+    /// A, B, the second instance of B, and the further ones.
+    pub(super) contestants: Vec<Contestant>,
+}
+
+/// A server under test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Contestant {
+    pub(super) label: String,
+    pub(super) command: String,
+}
+
+/// The place of the yardstick among the contestants.
+pub(super) const B: usize = 1;
+
+/// The place of its second instance.
+pub(super) const CONTROL: usize = 2;
+
+/// The name and the command of a further server.
+fn named_command(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, command)) if !name.trim().is_empty() && !command.trim().is_empty() => {
+            Ok((name.trim().to_owned(), command.trim().to_owned()))
+        }
+        _ => Err("give it as in `epoll=target/release/peer-epoll --addr 127.0.0.1:0`".to_owned()),
+    }
 }
 
 impl Plan {
@@ -175,8 +200,7 @@ impl Plan {
             server_cpus: args.server_cpus.clone(),
             rounds: args.pairs,
             seed: args.seed.unwrap_or_else(seed_from_time),
-            commands: [args.a.clone(), args.b.clone()],
-            labels: [args.label_a.clone(), args.label_b.clone(), format!("{}'", args.label_b)],
+            contestants: contestants(args)?,
         })
     }
 
@@ -189,17 +213,22 @@ impl Plan {
     pub(super) fn broadcasts(&self) -> bool {
         matches!(self.load.mode, Mode::Broadcast { .. })
     }
+}
 
-    pub(super) fn command(&self, contestant: Contestant) -> &str {
-        match contestant {
-            Contestant::A => &self.commands[0],
-            Contestant::B | Contestant::Control => &self.commands[1],
-        }
+fn contestants(args: &Args) -> Result<Vec<Contestant>> {
+    let new =
+        |label: &str, command: &str| Contestant { label: label.to_owned(), command: command.to_owned() };
+    let mut contestants = vec![
+        new(&args.label_a, &args.a),
+        new(&args.label_b, &args.b),
+        new(&format!("{}'", args.label_b), &args.b),
+    ];
+    contestants.extend(args.also.iter().map(|(label, command)| new(label, command)));
+    for (index, contestant) in contestants.iter().enumerate() {
+        let same = contestants[..index].iter().any(|earlier| earlier.label == contestant.label);
+        ensure!(!same, "two servers are called `{}`: give them different names", contestant.label);
     }
-
-    pub(super) fn label(&self, contestant: Contestant) -> &str {
-        &self.labels[contestant.index()]
-    }
+    Ok(contestants)
 }
 
 fn seed_from_time() -> u64 {
@@ -238,9 +267,10 @@ mod tests {
         assert_eq!(load.warmup, Duration::from_millis(300));
         assert_eq!((plan.rounds, plan.server_cpus.len()), (30, 1));
         assert!(load.sources.is_empty());
-        assert_eq!(plan.command(Contestant::A), "server --fast");
-        assert_eq!(plan.command(Contestant::Control), "server");
-        assert_eq!(plan.label(Contestant::Control), "B'");
+        let [a, b, control] = &plan.contestants[..] else { panic!("{:?}", plan.contestants) };
+        assert_eq!((a.label.as_str(), a.command.as_str()), ("A", "server --fast"));
+        assert_eq!((control.label.as_str(), control.command.as_str()), ("B'", "server"));
+        assert_eq!(b.command, control.command);
     }
 
     #[test]
@@ -281,8 +311,17 @@ mod tests {
     #[test]
     fn labels_and_cpus_are_taken() {
         let plan = plan("--label-b epoll --server-cpus 0,1 --client-cpus 2").unwrap();
-        assert_eq!(plan.label(Contestant::Control), "epoll'");
+        assert_eq!(plan.contestants[CONTROL].label, "epoll'");
         assert_eq!((plan.server_cpus.len(), plan.load.cpus.len()), (2, 1));
+    }
+
+    #[test]
+    fn further_servers_come_after() {
+        let plan = plan("--also mio=peer-mio --also c=x=1").unwrap();
+        let further: Vec<_> = plan.contestants[CONTROL + 1..].iter().collect();
+        assert_eq!(further.len(), 2);
+        assert_eq!((further[0].label.as_str(), further[0].command.as_str()), ("mio", "peer-mio"));
+        assert_eq!((further[1].label.as_str(), further[1].command.as_str()), ("c", "x=1"));
     }
 
     #[test]
@@ -298,6 +337,10 @@ mod tests {
             "--server-cpus none",
             "--slice fast",
             "--mode open",
+            "--label-a B",
+            "--also B=server",
+            "--also nameless",
+            "--also =server",
             "--mode broadcast --size 5",
             "--mode broadcast --size 100000",
             "--mode broadcast --client-threads 2",

@@ -1,4 +1,4 @@
-//! Two servers measured in turns, beside a second instance of one of them.
+//! Servers measured in turns, beside a second instance of one of them.
 //!
 //! Two runs on a shared machine differ by more than two good servers do. So slices are short, the
 //! servers take turns in a random order, and what is compared is the ratio within a round. The
@@ -23,8 +23,8 @@ use crate::result::{Kind, RunResult, Slice, unix_ms};
 use crate::{interrupt, latency, limits, pattern};
 
 pub(crate) use args::Args;
-use args::Plan;
-use record::{Contestant, record};
+use args::{Contestant, Plan};
+use record::record;
 
 /// How long a server's end may trail the loss of its connections.
 const END_PATIENCE: Duration = Duration::from_millis(200);
@@ -38,11 +38,8 @@ struct Turns {
     latencies: Histogram<u64>,
 }
 
-/// In the order of [`Contestant::ALL`].
-type Measured = [Turns; 3];
-
-/// The servers under test, in the order of [`Contestant::ALL`].
-type Servers = [Server; 3];
+/// In the order of the plan's contestants.
+type Measured = Vec<Turns>;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -53,12 +50,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stop = interrupt::flag()?;
 
     let mut result = RunResult::begin(Kind::Compare, "compare", &plan)?;
-    let mut measured = [(); 3].map(|()| Turns {
+    let none = |_: &Contestant| Turns {
         address: None,
         begun_unix_ms: 0,
         slices: Vec::new(),
         latencies: latency::histogram(),
-    });
+    };
+    let mut measured: Measured = plan.contestants.iter().map(none).collect();
     let outcome = measure(&plan, &stop, &mut measured).map_err(|error| with_status(error, &stop));
     report::fill(&mut result, &plan, measured);
     output.deliver(result, outcome)
@@ -75,7 +73,7 @@ fn with_status(error: Error, stop: &AtomicBool) -> Error {
     ends(status, error)
 }
 
-fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()> {
+fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()> {
     // Only to be told now, and clearly, if the servers could not use theirs.
     plan.server_cpus.pin_this_thread()?;
     // Before any thread is started, as they all inherit this.
@@ -85,18 +83,18 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()
         (turns.address, turns.begun_unix_ms) = (Some(server.address()), unix_ms(SystemTime::now()));
     }
     let loader = Loader::new(plan.load.clone(), plan.server_cpus.union(&plan.load.cpus));
-    let mut order = Contestant::ALL;
+    let mut order: Vec<usize> = (0..servers.len()).collect();
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     for round in 0..plan.rounds {
         rng.shuffle(&mut order);
-        for (position, contestant) in order.into_iter().enumerate() {
+        for (position, &contestant) in order.iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
                 bail!("interrupted");
             }
             let (slice, others) = one_slice(&loader, &servers, contestant, stop)
                 .and_then(|measured| ensure_alive(plan, &mut servers).map(|()| measured))
                 .map_err(|error| explain(error, plan, &mut servers, contestant, round))?;
-            let turns = &mut measured[contestant.index()];
+            let turns = &mut measured[contestant];
             turns.latencies.add(&slice.latencies).context("cannot merge histograms")?;
             turns.slices.push(record(round, position, &slice, others, plan));
         }
@@ -105,28 +103,27 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut Measured) -> Result<()
     Ok(())
 }
 
-fn start_servers(plan: &Plan) -> Result<Servers> {
-    let start = |contestant: Contestant| {
+fn start_servers(plan: &Plan) -> Result<Vec<Server>> {
+    let start = |contestant: &Contestant| {
         let start = if plan.broadcasts() { Server::start_feed } else { Server::start };
-        let server = start(plan.command(contestant), &plan.server_cpus)?;
+        let server = start(&contestant.command, &plan.server_cpus)?;
         limits::ensure_sources_reach(&plan.load.sources, server.address())?;
-        eprintln!("{}: {}", plan.label(contestant), server.address());
+        eprintln!("{}: {}", contestant.label, server.address());
         Ok::<_, Error>(server)
     };
-    let [a, b, control] = Contestant::ALL;
-    Ok([start(a)?, start(b)?, start(control)?])
+    plan.contestants.iter().map(start).collect()
 }
 
-/// Measures one server; tells too what share of a CPU the other two took meanwhile.
+/// Measures one server; tells too what share of a CPU the others took meanwhile.
 fn one_slice(
     loader: &Loader,
-    servers: &Servers,
-    contestant: Contestant,
+    servers: &[Server],
+    contestant: usize,
     stop: &AtomicBool,
 ) -> Result<(load::Slice, f64)> {
-    let server = &servers[contestant.index()];
-    let others = Contestant::ALL.into_iter().filter(|&other| other != contestant);
-    let clocks: Vec<CpuClock> = others.map(|other| servers[other.index()].clock()).collect();
+    let server = &servers[contestant];
+    let others = servers.iter().enumerate().filter(|(other, _)| *other != contestant);
+    let clocks: Vec<CpuClock> = others.map(|(_, other)| other.clock()).collect();
     let used = || clocks.iter().map(|clock| clock.read()).sum::<Result<Duration>>();
     let begun = Instant::now();
     let before = used()?;
@@ -137,20 +134,20 @@ fn one_slice(
 }
 
 /// Fails if a server has ended.
-fn ensure_alive(plan: &Plan, servers: &mut Servers) -> Result<()> {
-    for (contestant, server) in Contestant::ALL.into_iter().zip(servers) {
+fn ensure_alive(plan: &Plan, servers: &mut [Server]) -> Result<()> {
+    for (contestant, server) in plan.contestants.iter().zip(servers) {
         if let Some(status) = server.ended(Duration::ZERO) {
-            bail!("the server {} ended: {status}", plan.label(contestant));
+            bail!("the server {} ended: {status}", contestant.label);
         }
     }
     Ok(())
 }
 
 /// Says where a slice failed, and whether its server had ended.
-fn explain(error: Error, plan: &Plan, servers: &mut Servers, contestant: Contestant, round: usize) -> Error {
-    let label = plan.label(contestant);
+fn explain(error: Error, plan: &Plan, servers: &mut [Server], contestant: usize, round: usize) -> Error {
+    let label = &plan.contestants[contestant].label;
     let place = format!("round {}, {label}", round + 1);
-    match servers[contestant.index()].ended(END_PATIENCE) {
+    match servers[contestant].ended(END_PATIENCE) {
         Some(status) => anyhow!("{place}: the server ended ({status}): {error:#}"),
         None => error.context(place),
     }

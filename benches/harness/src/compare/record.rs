@@ -5,23 +5,6 @@ use crate::latency::Latencies;
 use crate::load;
 use crate::result::Slice;
 
-/// A server under test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Contestant {
-    A,
-    B,
-    /// The second instance of B.
-    Control,
-}
-
-impl Contestant {
-    pub(super) const ALL: [Self; 3] = [Self::A, Self::B, Self::Control];
-
-    pub(super) fn index(self) -> usize {
-        self as usize
-    }
-}
-
 /// A slice as results keep it.
 pub(super) fn record(
     round: usize,

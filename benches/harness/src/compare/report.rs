@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::args::Plan;
-use super::record::Contestant;
+use super::args::{B, CONTROL, Contestant, Plan};
 use super::{Measured, Turns};
 use crate::latency::{Latencies, format_ns};
 use crate::load::Mode;
-use crate::result::{Cost, Generator, Phase, RunResult, ServerInfo, Slice, Target, by_rounds};
+use crate::result::{Cost, Generator, Phase, RunResult, ServerInfo, Slice, Target, against};
 use crate::stats;
 
 /// The CPU time of others that puts a run in doubt. It is known to a few hundredths only.
@@ -26,12 +25,12 @@ const MANY_LATE: f64 = 0.01;
 const NOT_IDLE: f64 = 0.02;
 
 /// Says on stderr what a round came to.
-pub(super) fn progress(plan: &Plan, round: usize, measured: &Measured) {
+pub(super) fn progress(plan: &Plan, round: usize, measured: &[Turns]) {
     let mut line = format!("round {}/{}", round + 1, plan.rounds);
-    for server in Contestant::ALL {
-        if let Some(slice) = measured[server.index()].slices.last() {
+    for (contestant, turns) in plan.contestants.iter().zip(measured) {
+        if let Some(slice) = turns.slices.last() {
             let (rate, p99) = (slice.messages_per_second, format_ns(slice.p99_us * 1e3));
-            let _ = write!(line, "   {} {rate:.0}/s p99 {p99}", plan.label(server));
+            let _ = write!(line, "   {} {rate:.0}/s p99 {p99}", contestant.label);
         }
     }
     eprintln!("{line}");
@@ -39,28 +38,29 @@ pub(super) fn progress(plan: &Plan, round: usize, measured: &Measured) {
 
 /// Fills in what was measured.
 pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) {
-    result.title = headline(plan, measured[Contestant::Control.index()].slices.len());
-    let [a, b, control] = Contestant::ALL;
-    result.targets = Contestant::ALL
-        .into_iter()
+    result.title = headline(plan, measured.iter().map(|turns| turns.slices.len()).min().unwrap_or(0));
+    result.targets = plan
+        .contestants
+        .iter()
         .zip(measured)
-        .map(|(server, turns)| target(plan, server, turns))
+        .map(|(contestant, turns)| target(plan, contestant, turns))
         .collect();
-    let of = |server: Contestant| &result.targets[server.index()];
-    result.comparisons = by_rounds(of(a), of(b), Some(of(control)));
+    let (b, control) = (&result.targets[B], &result.targets[CONTROL]);
+    let compared = result.targets.iter().enumerate().filter(|(place, _)| ![B, CONTROL].contains(place));
+    result.comparisons = against(compared.map(|(_, target)| target), b, Some(control));
     result.notes = result.targets.iter().flat_map(|target| notes(plan, target)).collect();
 }
 
-fn target(plan: &Plan, server: Contestant, turns: Turns) -> Target {
+fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
     let Turns { address, begun_unix_ms, slices, latencies } = turns;
     let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
     let messages: u64 = slices.iter().map(|slice| slice.messages).sum();
     let cpus = plan.server_cpus.iter().collect();
     let mut target = Target {
-        label: plan.label(server).to_owned(),
+        label: contestant.label.clone(),
         server: ServerInfo {
             address: address.map(|address| format!("tcp://{address}")),
-            command: Some(plan.command(server).to_owned()),
+            command: Some(contestant.command.clone()),
             processes: Some(1),
             cpus: Some(cpus),
             ..ServerInfo::default()

@@ -163,13 +163,16 @@ fn comparison_table(comparisons: &[Comparison]) -> String {
         let _ = write!(table, " {:>24}", format!("{a} / {b}"));
     }
     table.push_str("  verdict\n");
+    let several =
+        comparisons.iter().any(|comparison| !comparison.control && comparison.a != comparisons[0].a);
     for metric in metrics {
         let _ = write!(table, "{metric:<15}");
         let mut verdicts = Vec::new();
         for (a, b) in &pairs {
             let found = comparisons.iter().find(|c| c.metric == metric && c.a == *a && c.b == *b);
             let _ = write!(table, " {:>24}", interval(found.and_then(|found| found.ratio)));
-            verdicts.extend(found.map(verdict).filter(|verdict| !verdict.is_empty()));
+            let said = found.map(verdict).filter(|verdict| !verdict.is_empty());
+            verdicts.extend(said.map(|said| if several { format!("{a} {said}") } else { said }));
         }
         let _ = writeln!(table, "  {}", verdicts.join(", "));
     }

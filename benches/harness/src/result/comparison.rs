@@ -82,8 +82,24 @@ impl Verdict {
     }
 }
 
-/// Compares `a` to `b` round by round, in everything; `control`, another instance of b, shows the noise.
-pub(crate) fn by_rounds(a: &Target, b: &Target, control: Option<&Target>) -> Vec<Comparison> {
+/// Compares each target to `b` round by round, in everything; `control`, another instance of b, shows the
+/// noise, and stands among the comparisons once.
+pub(crate) fn against<'a>(
+    compared: impl Iterator<Item = &'a Target>,
+    b: &Target,
+    control: Option<&Target>,
+) -> Vec<Comparison> {
+    compared
+        .enumerate()
+        .flat_map(|(index, target)| {
+            by_rounds(target, b, control)
+                .into_iter()
+                .filter(move |comparison| index == 0 || !comparison.control)
+        })
+        .collect()
+}
+
+fn by_rounds(a: &Target, b: &Target, control: Option<&Target>) -> Vec<Comparison> {
     METRICS
         .into_iter()
         .flat_map(|(metric, better, value)| {
@@ -138,17 +154,22 @@ fn ratio(a: &Target, b: &Target, value: fn(&Slice) -> f64) -> (Option<Estimate>,
 /// Does comparisons by rounds once more, after rounds were added.
 pub(super) fn again(before: &[Comparison], targets: &[Target]) -> Vec<Comparison> {
     let find = |label: &str| targets.iter().find(|target| target.label == label);
-    let mut pairs: Vec<(&str, &str)> = Vec::new();
-    for comparison in before.iter().filter(|comparison| !comparison.control) {
-        let pair = (comparison.a.as_str(), comparison.b.as_str());
-        if !pairs.contains(&pair) {
-            pairs.push(pair);
+    let mut yardsticks: Vec<&str> = Vec::new();
+    for comparison in before {
+        if !yardsticks.contains(&comparison.b.as_str()) {
+            yardsticks.push(&comparison.b);
         }
     }
-    let control_of = |b: &str| before.iter().find(|c| c.control && c.b == b).and_then(|c| find(&c.a));
-    pairs
+    yardsticks
         .into_iter()
-        .filter_map(|(a, b)| Some(by_rounds(find(a)?, find(b)?, control_of(b))))
+        .filter_map(|b| {
+            let with_b = || before.iter().filter(|comparison| comparison.b == b);
+            let control = with_b().find(|comparison| comparison.control).and_then(|c| find(&c.a));
+            let compared = targets.iter().filter(|target| {
+                with_b().any(|comparison| !comparison.control && comparison.a == target.label)
+            });
+            Some(against(compared, find(b)?, control))
+        })
         .flatten()
         .collect()
 }
@@ -207,7 +228,13 @@ mod tests {
         assert!(noise.control && noise.a == "b'" && noise.ratio.unwrap().median == 1.0, "{noise:?}");
         // No CPU time was measured: a ratio of nothing to nothing is none.
         assert_eq!((compared[2].ratio, compared[2].verdict), (None, Verdict::Undecided));
-        assert_eq!(again(&compared, &[a, b, control]), compared);
+        let targets = [a, b, control];
+        assert_eq!(again(&compared, &targets), compared);
+        let three = with_rates("c", &[1.0; 6]);
+        let all = against([&targets[0], &three].into_iter(), &targets[1], Some(&targets[2]));
+        assert_eq!(all.len(), 15);
+        let with_three = [&targets[..], &[three]].concat();
+        assert_eq!(again(&all, &with_three), all);
     }
 
     #[test]

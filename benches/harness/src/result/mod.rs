@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use comparison::{Comparison, Verdict, by_rounds};
+pub(crate) use comparison::{Comparison, Verdict, against};
 pub(crate) use environment::Environment;
 pub(crate) use merge::merge;
 pub(crate) use target::{

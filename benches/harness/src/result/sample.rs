@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Check, Cost, Counter, Counts, Environment, Generator, Kind, MemoryPoint, MemorySeries, Phase, RunResult,
-    Second, ServerInfo, Skew, Slice, Target, by_rounds,
+    Second, ServerInfo, Skew, Slice, Target, against,
 };
 use crate::latency::Latencies;
 
@@ -159,6 +159,6 @@ pub(crate) fn compare() -> RunResult {
         })
         .to_vec();
     let [a, b, control] = &result.targets[..] else { unreachable!("three were made") };
-    result.comparisons = by_rounds(a, b, Some(control));
+    result.comparisons = against(std::iter::once(a), b, Some(control));
     result
 }
