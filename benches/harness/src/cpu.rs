@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -15,6 +15,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) struct CpuList(Vec<usize>);
 
 impl CpuList {
+    /// Those that this thread may use.
+    pub(crate) fn allowed() -> Result<Self> {
+        let set = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPUs that may be used")?;
+        Ok(Self((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).collect()))
+    }
+
     /// The CPUs.
     pub(crate) fn numbers(&self) -> Vec<usize> {
         self.0.clone()

@@ -9,4 +9,5 @@ pub(crate) mod run;
 pub(crate) mod self_test;
 mod session;
 pub(crate) mod sweep;
+mod uring;
 mod verdict;

@@ -9,14 +9,14 @@ use anyhow::Result;
 use corelane::Address;
 use serde_json::{Map, json};
 
-use super::listener;
 use super::verdict::{self, ServerUse};
+use super::{listener, uring};
 use crate::cpu::CpuList;
 use crate::engine::{self, Hooks, Point, Progress, Share, Tally, Usage};
 use crate::interrupt;
 use crate::outcome::{Status, WithStatus};
 use crate::output::live;
-use crate::plan::{Load, Plan, Settings};
+use crate::plan::{Engine, Load, Plan, Settings};
 use crate::protocol;
 use crate::result::{Cost, Generator, ServerInfo, Target, unix_ms};
 use crate::scenario::half_open::{self, Vanished};
@@ -100,8 +100,10 @@ impl Session {
     /// Loads the target as the plan says.
     pub(super) fn measure(&self, plan: &Plan, label: &str) -> Result<Measured> {
         let hooks = Watch::new(self, plan);
-        let share = Share::whole(plan)?;
-        let outcome = engine::run(plan, share, &hooks);
+        let outcome = match self.settings.engine {
+            Some(Engine::Uring) => self.run_uring(plan, &hooks),
+            _ => engine::run(plan, Share::whole(plan)?, &hooks),
+        };
         let tally = outcome.map_err(|error| self.explain(error))?;
         let server_use = hooks.server_use();
         let generator = verdict::generator(plan, &tally, server_use.as_ref());
@@ -128,6 +130,17 @@ impl Session {
         };
         let broken_schedule = verdict::broken_schedule(plan, &tally);
         Ok(Measured { tally, target, broken_schedule })
+    }
+
+    fn run_uring(&self, plan: &Plan, hooks: &Watch<'_>) -> Result<Tally> {
+        let cpus = |list: &Option<CpuList>| list.clone().map_or_else(CpuList::allowed, Ok);
+        let client = cpus(&self.settings.client_cpus)?;
+        let server = self.settings.server_cpus.clone().unwrap_or_else(|| client.clone());
+        // The warm-up is within: it is short beside what is measured.
+        hooks.reached(Point::Begun)?;
+        let tally = uring::run(plan, self.server, uring::Cpus { server, client }, &self.stop)?;
+        hooks.reached(Point::Ended)?;
+        Ok(tally)
     }
 
     /// If the server has ended, that is why a run failed.

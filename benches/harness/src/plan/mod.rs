@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use mix::{Entry, Operation};
 pub(crate) use refusal::Refusal;
 pub(crate) use schedule::{Arrivals, Profile, Segment, Times};
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Engine, Settings};
 pub(crate) use span::Span;
 pub(crate) use target::{Dialect, Target};
 

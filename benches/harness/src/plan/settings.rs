@@ -28,6 +28,14 @@ const DEEPEST: usize = 65_536;
 /// Messages per second and connection, where the measured ones stand beside others that behave badly.
 const HONEST_RATE: f64 = 10.0;
 
+/// Which client runs a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Engine {
+    Corelane,
+    Uring,
+}
+
 /// Declares the settings once: as flags, as keys, and how flags go before keys.
 macro_rules! settings {
     ($($(#[$meta:meta])* $name:ident: $type:ty,)*) => {
@@ -144,6 +152,10 @@ settings! {
     /// Reactors or threads of a server that is started [default: its own].
     #[arg(long, value_name = "N")]
     server_reactors: usize,
+    /// Which client: corelane (anything), or uring (echo in a closed loop or at a constant rate; the faster one, which
+    /// takes the CPUs of --client-cpus for itself) [default: corelane].
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    engine: Engine,
     /// CPUs of the client, as in `1` or `2-3` [default: all].
     #[arg(long, value_name = "CPUS")]
     client_cpus: CpuList,

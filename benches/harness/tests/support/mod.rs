@@ -10,23 +10,23 @@ use std::thread;
 use serde_json::Value;
 
 /// The program with these arguments, split at spaces.
-pub fn bench(arguments: &str) -> Command {
+pub(crate) fn bench(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane-bench"));
     command.args(arguments.split_whitespace());
     command
 }
 
 /// A file of this test run.
-pub fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Ended {
@@ -41,19 +41,19 @@ impl From<Output> for Ended {
 }
 
 /// Runs a command to its end.
-pub fn run(mut command: Command) -> Ended {
+pub(crate) fn run(mut command: Command) -> Ended {
     command.output().unwrap().into()
 }
 
 /// Runs a command that is to succeed, and returns the result that it wrote to a file of this name.
-pub fn result(name: &str, arguments: &str) -> Value {
+pub(crate) fn result(name: &str, arguments: &str) -> Value {
     let (ended, result) = ended_with_result(name, arguments);
     assert_eq!(ended.status, 0, "{}\n{}", ended.stdout, ended.stderr);
     result
 }
 
 /// How a command ended, and the result that it wrote.
-pub fn ended_with_result(name: &str, arguments: &str) -> (Ended, Value) {
+pub(crate) fn ended_with_result(name: &str, arguments: &str) -> (Ended, Value) {
     let file = scratch(&format!("{name}.json"));
     let mut command = bench(arguments);
     command.arg("--json").arg(&file);
@@ -65,13 +65,13 @@ pub fn ended_with_result(name: &str, arguments: &str) -> (Ended, Value) {
 }
 
 /// The checks of a result's only target, by name.
-pub fn checks(result: &Value) -> Vec<(&str, bool)> {
+pub(crate) fn checks(result: &Value) -> Vec<(&str, bool)> {
     let checks = result["targets"][0]["checks"].as_array().unwrap();
     checks.iter().map(|check| (check["name"].as_str().unwrap(), check["held"].as_bool().unwrap())).collect()
 }
 
 /// A target that treats each connection by a thread; it lasts as long as the test.
-pub fn target(serve: fn(TcpStream)) -> SocketAddr {
+pub(crate) fn target(serve: fn(TcpStream)) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -83,7 +83,7 @@ pub fn target(serve: fn(TcpStream)) -> SocketAddr {
 }
 
 /// A web server that knows `/` and `/chunks`.
-pub fn web(mut stream: TcpStream) {
+pub(crate) fn web(mut stream: TcpStream) {
     let (mut requests, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         requests.extend_from_slice(&buffer[..length]);
