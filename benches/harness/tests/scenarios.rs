@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::Value;
 use support::{checks, result};
 
@@ -12,7 +14,10 @@ fn scenario(name: &str, more: &str, expected: &[&str]) -> Value {
         "run --server builtin --scenario {name} --connections 12 --duration 500ms --every 100ms --warmup 50ms \
          --tolerance 100 {more}"
     );
-    let result = result(&format!("scenario-{name}"), &arguments);
+    // Tests run at the same time, some of them the same scenario.
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let result = result(&format!("scenario-{name}-{run}"), &arguments);
     let checks = checks(&result);
     for check in expected {
         assert!(checks.contains(&(check, true)), "no `{check}` among {checks:?}");

@@ -21,6 +21,7 @@ const MOST_TRIALS: usize = 64;
 /// tried again for longer, and if that fails the next lower. A rate passes if the percentile, from the intended
 /// start, is at most the limit, and the schedule was kept.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     settings: Settings,

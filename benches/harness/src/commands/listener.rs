@@ -19,9 +19,9 @@ pub(super) fn process(target: &Address) -> Option<u32> {
         return None;
     }
     let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    let numbers =
+    let mut numbers =
         fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    numbers.filter(|pid| has_one_of(*pid, &sockets)).next()
+    numbers.find(|pid| has_one_of(*pid, &sockets))
 }
 
 fn has_one_of(pid: u32, sockets: &[String]) -> bool {

@@ -17,6 +17,7 @@ use crate::scenario;
 /// Fails if a byte is wrong (status 4), a connection is lost or a reply late (3), the generator did not keep its
 /// schedule (6), or something the scenario asserts does not hold (1).
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     settings: Settings,

@@ -30,6 +30,7 @@ const MACHINE: Duration = Duration::from_micros(1_500);
 /// Fails (status 1) if a percentile is further from the arithmetic one than the histogram's precision and the time
 /// that the machine takes to wake a thread allow.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     /// Messages per second.
     #[arg(long, default_value_t = 250.0, value_name = "N")]

@@ -18,7 +18,7 @@ use crate::outcome::{Status, WithStatus};
 use crate::output::live;
 use crate::plan::{Engine, Load, Plan, Settings};
 use crate::protocol;
-use crate::result::{Cost, Generator, ServerInfo, Target, unix_ms};
+use crate::result::{Cost, Generator, Second, ServerInfo, Target, unix_ms};
 use crate::scenario::half_open::{self, Vanished};
 use crate::scenario::{self, Facts, Scenario};
 use crate::servers::Started;
@@ -238,14 +238,18 @@ fn notes(plan: &Plan, tally: &Tally, server: Option<&ServerUse>, watch: &Watch<'
     notes
 }
 
+/// What each thread of the server used, by its number.
+type Threads = Vec<(u32, Usage)>;
+
 /// Who watches a run from this process.
 struct Watch<'a> {
     session: &'a Session,
     plan: &'a Plan,
     live: RefCell<live::Progress>,
     last: Cell<(Instant, u64)>,
+    latest: RefCell<Option<Second>>,
     begun_unix_ms: Cell<u64>,
-    begun: RefCell<Option<(Instant, Vec<(u32, Usage)>)>>,
+    begun: RefCell<Option<(Instant, Threads)>>,
     used: RefCell<Option<ServerUse>>,
     vanished: Cell<Option<Vanished>>,
     problem: RefCell<Option<String>>,
@@ -258,6 +262,7 @@ impl<'a> Watch<'a> {
             plan,
             live: RefCell::new(live::Progress::new()),
             last: Cell::new((Instant::now(), 0)),
+            latest: RefCell::new(None),
             begun_unix_ms: Cell::new(0),
             begun: RefCell::new(None),
             used: RefCell::new(None),
@@ -271,7 +276,7 @@ impl<'a> Watch<'a> {
     }
 
     /// What the server's threads used so far; `None` if it is not known, or has ended.
-    fn server(&self) -> Option<Vec<(u32, Usage)>> {
+    fn server(&self) -> Option<Threads> {
         Usage::of_process(self.session.server?).ok()
     }
 
@@ -279,6 +284,23 @@ impl<'a> Watch<'a> {
         match self.plan.target.address() {
             Address::Tcp(address) => Some(address),
             Address::Unix(_) | Address::Abstract(_) => None,
+        }
+    }
+
+    fn moment(&self, progress: &Progress, elapsed: Duration, rate: f64) -> live::Moment {
+        let latest = self.latest.borrow();
+        let latest = latest.as_ref();
+        let latency = latest.and_then(|second| second.latency.as_ref());
+        let quantile = |quantile| latency.and_then(|latency| latency.quantile_ns(quantile));
+        live::Moment {
+            elapsed,
+            planned: self.plan.warmup + self.plan.duration,
+            connections: latest.and_then(|second| second.connections).unwrap_or(progress.opened),
+            rate,
+            p50_ns: quantile(0.5),
+            p99_ns: quantile(0.99),
+            late: latest.map_or(0, |second| second.late),
+            errors: latest.map_or(0, |second| second.errors),
         }
     }
 
@@ -316,6 +338,10 @@ impl Hooks for Watch<'_> {
         Ok(())
     }
 
+    fn second(&self, second: &Second) {
+        *self.latest.borrow_mut() = Some(second.clone());
+    }
+
     fn progress(&self, progress: &Progress) {
         let (at, answered) = self.last.get();
         let since = at.elapsed();
@@ -325,14 +351,7 @@ impl Hooks for Watch<'_> {
             said = true;
             match progress.elapsed {
                 None => format!("{} of {} connections open", progress.opened, self.plan.connections),
-                Some(elapsed) => live::Moment {
-                    elapsed,
-                    planned: self.plan.warmup + self.plan.duration,
-                    connections: progress.opened,
-                    rate,
-                    ..live::Moment::default()
-                }
-                .to_string(),
+                Some(elapsed) => self.moment(progress, elapsed, rate).to_string(),
             }
         });
         if said || since > Duration::from_secs(5) {

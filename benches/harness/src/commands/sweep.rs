@@ -20,6 +20,7 @@ const MOST_PLACES: usize = 1_000;
 /// Lists are separated by commas: `--connections-list 1,64,1000 --size-list 64,16k`. What has no list is as of `run`.
 /// With a list of reactors the server is started anew for each, which takes --server.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     settings: Settings,

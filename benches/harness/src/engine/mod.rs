@@ -27,6 +27,7 @@ use crate::limits;
 use crate::outcome::{Status, WithStatus, ends};
 use crate::plan::{Load, Plan};
 use crate::protocol::{self, Material};
+use crate::result::Second;
 pub(crate) use tally::{ReactorUse, Tally};
 pub(crate) use usage::Usage;
 
@@ -110,6 +111,11 @@ pub(crate) trait Hooks {
     /// Called many times a second.
     fn progress(&self, progress: &Progress);
 
+    /// A second of the measured time is over, or another reactor has told of it: this is what is known of it.
+    fn second(&self, second: &Second) {
+        let _ = second;
+    }
+
     /// Whether the run is to stop now, with what it has.
     fn should_stop(&self) -> bool;
 }
@@ -164,6 +170,8 @@ enum Order {
 #[derive(Debug)]
 enum Event {
     Opened,
+    /// A second of the measured time is over.
+    Second(Box<Second>),
     Failed(Error),
     Finished(Box<Tally>),
 }
@@ -219,6 +227,9 @@ struct Run {
     running: Running<Order>,
     events: Receiver<Event>,
     waiting_for: usize,
+    /// The last second that a reactor told of, and whether the hooks have yet to see it.
+    latest: Option<Second>,
+    has_second: bool,
     tally: Tally,
 }
 
@@ -244,7 +255,15 @@ impl Run {
         let running = server
             .start(move |start| make(start.reactor()))
             .map_err(|error| anyhow!("the client did not start: {error}"))?;
-        Ok(Self { common, running, events, waiting_for: 0, tally: Tally::default() })
+        Ok(Self {
+            common,
+            running,
+            events,
+            waiting_for: 0,
+            latest: None,
+            has_second: false,
+            tally: Tally::default(),
+        })
     }
 
     fn finish(mut self, hooks: &dyn Hooks) -> Result<Tally> {
@@ -284,6 +303,9 @@ impl Run {
             let until = points.peek().map_or(last, |(at, _)| *at);
             let nap = Duration::from_nanos(until.saturating_sub(now)).min(NAP);
             self.hear(nap)?;
+            if let Some(second) = self.latest.as_ref().filter(|_| std::mem::take(&mut self.has_second)) {
+                hooks.second(second);
+            }
             hooks.progress(&self.progress(Some(start)));
             if hooks.should_stop() {
                 return self.stop();
@@ -306,12 +328,13 @@ impl Run {
         while self.waiting_for > 0 {
             self.hear(NAP)?;
             let progress = self.progress(None);
+            let opened = progress.opened;
             hooks.progress(&progress);
             if hooks.should_stop() {
                 return Ok(false);
             }
-            if progress.opened != last {
-                (last, since) = (progress.opened, Instant::now());
+            if opened != last {
+                (last, since) = (opened, Instant::now());
             }
             if since.elapsed() > patience {
                 let asked = self.common.share.connections;
@@ -339,11 +362,25 @@ impl Run {
                 self.tally.merge(&tally)?;
                 self.waiting_for = self.waiting_for.saturating_sub(1);
             }
+            Ok(Event::Second(second)) => self.tell_second(*second)?,
             Ok(Event::Failed(error)) => return Err(error),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the client ended")),
         }
         Ok(())
+    }
+
+    /// Adds one reactor's second to what the others told of the same one.
+    fn tell_second(&mut self, second: Second) -> Result<()> {
+        self.has_second = true;
+        match &mut self.latest {
+            Some(latest) if latest.second == second.second => tally::merge_second(latest, &second),
+            Some(latest) if latest.second > second.second => Ok(()),
+            latest => {
+                *latest = Some(second);
+                Ok(())
+            }
+        }
     }
 
     /// Takes what there is from the reactors that have not finished.
@@ -358,7 +395,7 @@ impl Run {
                     self.tally.merge(&tally)?;
                     finished += 1;
                 }
-                Event::Opened | Event::Failed(_) => {}
+                Event::Opened | Event::Second(_) | Event::Failed(_) => {}
             }
         }
         self.tally.partial = true;

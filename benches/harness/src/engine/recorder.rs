@@ -65,6 +65,8 @@ pub(super) struct Recorder {
     second: Second,
     second_latency: Histogram<u64>,
     next_second: u64,
+    /// Seconds of the series that were told of already.
+    told: usize,
     /// Connections that stand.
     pub(super) standing: u64,
     pub(super) tally: Tally,
@@ -85,6 +87,7 @@ impl Recorder {
             second: Second::default(),
             second_latency: histogram(),
             next_second: u64::MAX,
+            told: 0,
             standing: 0,
             tally: Tally::default(),
         }
@@ -127,6 +130,13 @@ impl Recorder {
             self.put_second_away();
             self.next_second = u64::MAX;
         }
+    }
+
+    /// A second that is over and was not asked for yet.
+    pub(super) fn next_to_tell(&mut self) -> Option<&Second> {
+        let second = self.tally.series.get(self.told)?;
+        self.told += 1;
+        Some(second)
     }
 
     fn put_second_away(&mut self) {

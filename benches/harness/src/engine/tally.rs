@@ -177,19 +177,24 @@ fn merge_series(ours: &mut Vec<Second>, theirs: &[Second]) -> Result<()> {
         let ours = seconds
             .entry(second.second)
             .or_insert_with(|| Second { second: second.second, ..Second::default() });
-        ours.connections = match (ours.connections, second.connections) {
-            (Some(one), Some(other)) => Some(one + other),
-            (one, other) => one.or(other),
-        };
-        ours.opened += second.opened;
-        ours.sent += second.sent;
-        ours.received += second.received;
-        ours.late += second.late;
-        ours.errors += second.errors;
-        merge_latencies(&mut ours.latency, second.latency.as_ref())?;
+        merge_second(ours, second)?;
     }
     *ours = seconds.into_values().collect();
     Ok(())
+}
+
+/// Adds what another counted in the same second.
+pub(super) fn merge_second(ours: &mut Second, theirs: &Second) -> Result<()> {
+    ours.connections = match (ours.connections, theirs.connections) {
+        (Some(one), Some(other)) => Some(one + other),
+        (one, other) => one.or(other),
+    };
+    ours.opened += theirs.opened;
+    ours.sent += theirs.sent;
+    ours.received += theirs.received;
+    ours.late += theirs.late;
+    ours.errors += theirs.errors;
+    merge_latencies(&mut ours.latency, theirs.latency.as_ref())
 }
 
 #[cfg(test)]

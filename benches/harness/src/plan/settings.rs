@@ -187,8 +187,10 @@ impl Settings {
         let refuse = |problem: String| Refusal::new("file", format!("{}: {problem}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-            refuse(format!("line {line}: {}", error.message().replace('\n', " ")))
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            // Of a key that is not known all others would be listed.
+            let message = error.message().split(", expected one of").next().unwrap_or_default();
+            refuse(format!("line {line}: {}", message.replace('\n', " ")))
         })
     }
 

@@ -232,6 +232,10 @@ impl Generator {
     fn tick(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
         let now = self.common.now();
         self.recorder.advance(now);
+        while let Some(second) = self.recorder.next_to_tell() {
+            let told = Event::Second(Box::new(second.clone()));
+            let _ = self.common.events.send(told);
+        }
         if self.stage != Stage::Done {
             self.misbehave(sessions, core, now);
             self.look_for_late_replies(sessions, now);
