@@ -1,5 +1,6 @@
 //! Which CPUs a thread may use, and how much CPU time a process has used.
 
+use std::fmt;
 use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,10 +16,25 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) struct CpuList(Vec<usize>);
 
 impl CpuList {
-    /// Those that this thread may use.
+    /// Those that this process may use.
     pub(crate) fn allowed() -> Result<Self> {
-        let set = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPUs that may be used")?;
-        Ok(Self((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).collect()))
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
+        let cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true));
+        Ok(Self(cpus.collect()))
+    }
+
+    /// The lower and the upper half; the whole list twice if there is only one CPU.
+    pub(crate) fn halves(&self) -> (Self, Self) {
+        match self.0.split_at(self.0.len() / 2) {
+            ([], _) => (self.clone(), self.clone()),
+            (lower, upper) => (Self(lower.to_vec()), Self(upper.to_vec())),
+        }
+    }
+
+    /// Those that are not in the other list; `None` if there are none.
+    pub(crate) fn without(&self, other: &Self) -> Option<Self> {
+        let rest: Vec<_> = self.0.iter().copied().filter(|cpu| !other.0.contains(cpu)).collect();
+        (!rest.is_empty()).then_some(Self(rest))
     }
 
     /// The CPUs.
@@ -77,6 +93,13 @@ impl CpuList {
             set.set(cpu).with_context(|| format!("no such CPU: {cpu}"))?;
         }
         Ok(set)
+    }
+}
+
+impl fmt::Display for CpuList {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<_> = self.0.iter().map(usize::to_string).collect();
+        formatter.write_str(&numbers.join(","))
     }
 }
 
@@ -164,6 +187,16 @@ mod tests {
         let list: CpuList = "2,5".parse().unwrap();
         assert_eq!(list.for_thread(0), CpuList(vec![2]));
         assert_eq!(list.for_thread(3), CpuList(vec![5]));
+    }
+
+    #[test]
+    fn lists_are_taken_apart() {
+        let list = |text: &str| text.parse::<CpuList>().unwrap();
+        assert_eq!(list("0-2").halves(), (list("0"), list("1-2")));
+        assert_eq!(list("3").halves(), (list("3"), list("3")));
+        assert_eq!(list("0-3").without(&list("1,7")), Some(list("0,2-3")));
+        assert_eq!(list("1").without(&list("0-1")), None);
+        assert!(CpuList::allowed().unwrap().len() > 0);
     }
 
     #[test]

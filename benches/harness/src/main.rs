@@ -1,6 +1,5 @@
 //! Measures corelane and its peers: one command per kind of measurement.
 
-mod c10k;
 mod commands;
 mod compare;
 mod cpu;
@@ -12,12 +11,14 @@ mod interrupt;
 mod latency;
 mod limits;
 mod load;
+mod measure;
 mod merge;
 #[allow(dead_code)]
 mod outcome;
 mod output;
 mod pattern;
 mod plan;
+mod preflight;
 mod process;
 mod protocol;
 mod report;
@@ -25,7 +26,9 @@ mod report;
 mod result;
 mod scenario;
 mod servers;
+mod stand;
 mod stats;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -44,7 +47,39 @@ struct Cli {
 // There is one of it, for as long as the program runs.
 #[allow(clippy::large_enum_variant)]
 enum Command {
-    C10k(c10k::Args),
+    /// Hold 10,000 connections to corelane's echo server, then use all of them.
+    ///
+    /// Servers and clients are processes of their own, built on corelane, on CPUs of their own. All connections are
+    /// opened over loopback and held idle. Then some keep one message in flight; then all are woken at once. Every
+    /// byte of every reply is compared with what was sent. At the end the servers get SIGTERM.
+    ///
+    /// Fails if a byte is wrong, a connection is lost or cannot be opened, a reply is late, or a process ends.
+    C10k(stand::Args),
+    /// Hold 100,000 connections to corelane's echo server, spread over processes as the descriptor limit demands.
+    ///
+    /// As c10k, with other defaults.
+    #[command(
+        mut_arg("connections", |arg| arg.default_value("100000")),
+        mut_arg("hold", |arg| arg.default_value("5s")),
+        mut_arg("active", |arg| arg.default_value("10")),
+        mut_arg("deadline", |arg| arg.default_value("60s")),
+        mut_arg("drain_deadline", |arg| arg.default_value("60s")),
+        mut_arg("memory_limit", |arg| arg.default_value("160"))
+    )]
+    C100k(stand::Args),
+    /// Hold 1,000,000 connections to corelane's echo server, spread over processes as the descriptor limit demands.
+    ///
+    /// As c10k, with other defaults. Takes about 10 GB of memory, most of it the kernel's.
+    #[command(
+        mut_arg("connections", |arg| arg.default_value("1000000")),
+        mut_arg("hold", |arg| arg.default_value("5s")),
+        mut_arg("active", |arg| arg.default_value("10")),
+        mut_arg("deadline", |arg| arg.default_value("5min")),
+        mut_arg("drain_deadline", |arg| arg.default_value("10min")),
+        mut_arg("memory_limit", |arg| arg.default_value("160"))
+    )]
+    C1m(stand::Args),
+    Preflight(preflight::Args),
     Compare(compare::Args),
     Run(commands::run::Args),
     FindMax(commands::find_max::Args),
@@ -54,11 +89,16 @@ enum Command {
     Merge(merge::Args),
     #[command(hide = true)]
     EchoServer(echo_server::Args),
+    #[command(hide = true)]
+    Worker(worker::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::C10k(args) => c10k::run(&args),
+        Command::C10k(args) => stand::run("c10k", &args),
+        Command::C100k(args) => stand::run("c100k", &args),
+        Command::C1m(args) => stand::run("c1m", &args),
+        Command::Preflight(args) => preflight::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::FindMax(args) => commands::find_max::run(&args),
@@ -67,6 +107,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::EchoServer(args) => echo_server::run(&args),
+        Command::Worker(args) => worker::run(&args),
     };
     match outcome {
         Ok(()) => outcome::Status::Fine.into(),

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,7 +94,7 @@ impl Server {
 
     /// Starts a server that is called `name` in errors; otherwise as [`Server::start`]. Tells too
     /// what the server says later.
-    pub(crate) fn spawn(command: Command, name: &str) -> Result<(Self, Lines)> {
+    fn spawn(command: Command, name: &str) -> Result<(Self, Lines)> {
         let (server, lines) = Self::launch(command, name)?;
         match &server.address {
             Address::Tcp(_) => Ok((server, lines)),
@@ -103,18 +103,8 @@ impl Server {
     }
 
     fn launch(mut command: Command, name: &str) -> Result<(Self, Lines)> {
-        command
-            .stdout(Stdio::piped())
-            // A Ctrl-C at the terminal is for this process, which then ends its servers.
-            .process_group(0);
-        let parent = Pid::this();
-        let prepare = move || {
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // Had the parent died before the line above, no signal would ever come.
-            if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
-        };
-        // SAFETY: `prepare` only makes system calls: it neither allocates nor locks.
-        unsafe { command.pre_exec(prepare) };
+        command.stdout(Stdio::piped());
+        end_with_this_one(&mut command);
         let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
         match Self::wait_for_announcement(&mut child) {
             Ok((address, clock, lines)) => Ok((Self { child, address, publish: None, clock }, lines)),
@@ -156,11 +146,6 @@ impl Server {
         self.child.id()
     }
 
-    /// What the server reads as its stdin, if that was piped and has not been taken before.
-    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.child.stdin.take()
-    }
-
     /// The CPU time of the whole process.
     pub(crate) fn clock(&self) -> CpuClock {
         self.clock
@@ -195,6 +180,22 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Has the process that a command will start end with this one, whatever ends this one, and not by a Ctrl-C at the
+/// terminal: that is for this process, which then ends those it has started.
+///
+/// The kernel goes by the thread that starts the process: it must live as long.
+pub(crate) fn end_with_this_one(command: &mut Command) {
+    command.process_group(0);
+    let parent = Pid::this();
+    let prepare = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // Had the parent died before the line above, no signal would ever come.
+        if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    // SAFETY: `prepare` only makes system calls: it neither allocates nor locks.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Reads a server's stdout for as long as it lasts, wanted or not: it must not fill the pipe.
@@ -258,8 +259,6 @@ fn announced_address(line: &str, words: &str) -> Option<Address> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn any_cpu() -> CpuList {
@@ -289,17 +288,6 @@ mod tests {
         let pid = Pid::from_raw(server.child.id().try_into().unwrap());
         drop(server);
         assert_eq!(kill(pid, None), Err(Errno::ESRCH));
-    }
-
-    #[test]
-    fn what_a_server_says_later_is_told() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo listening on 127.0.0.1:1; read word; echo \"heard $word\""]);
-        command.stdin(Stdio::piped());
-        let (mut server, lines) = Server::spawn(command, "listener").unwrap();
-        server.take_stdin().unwrap().write_all(b"this\n").unwrap();
-        assert_eq!(lines.recv().unwrap(), "heard this");
-        assert!(lines.recv().is_err());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::result::{Cost, Generator, Second, ServerInfo, Target, unix_ms};
 use crate::scenario::half_open::{self, Vanished};
 use crate::scenario::{self, Facts, Scenario};
 use crate::servers::Started;
+use crate::worker::spread;
 
 /// A target, started here or elsewhere, and the plan for it.
 #[derive(Debug)]
@@ -100,9 +101,10 @@ impl Session {
     /// Loads the target as the plan says.
     pub(super) fn measure(&self, plan: &Plan, label: &str) -> Result<Measured> {
         let hooks = Watch::new(self, plan);
-        let outcome = match self.settings.engine {
-            Some(Engine::Uring) => self.run_uring(plan, &hooks),
-            _ => engine::run(plan, Share::whole(plan)?, &hooks),
+        let outcome = match (self.settings.engine, plan.workers) {
+            (Some(Engine::Uring), _) => self.run_uring(plan, &hooks),
+            (_, 1) => engine::run(plan, Share::whole(plan)?, &hooks),
+            (_, workers) => spread::run(plan, workers, &hooks),
         };
         let tally = outcome.map_err(|error| self.explain(error))?;
         let server_use = hooks.server_use();

@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) tolerance: f64,
     /// Reactors of each client process; `None`: one for each CPU it may use.
     pub(crate) reactors: Option<usize>,
+    /// Client processes.
+    pub(crate) workers: usize,
     /// How long the client looks for events before it sleeps; zero: not at all.
     #[serde(with = "span")]
     pub(crate) spin: Duration,

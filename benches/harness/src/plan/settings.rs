@@ -19,6 +19,9 @@ const MOST_CONNECTIONS: usize = 10_000_000;
 /// The most reactors that corelane starts.
 const MOST_REACTORS: usize = 1_024;
 
+/// The most client processes.
+const MOST_WORKERS: usize = 1_024;
+
 /// The highest rate that can be asked for, in messages per second.
 const HIGHEST_RATE: f64 = 1e8;
 
@@ -149,6 +152,10 @@ settings! {
     /// Reactors, and so threads, of the client [default: the CPUs available].
     #[arg(long, value_name = "N")]
     reactors: usize,
+    /// Client processes that share the connections and the rate, each with reactors of its own, 1 to 1024: more
+    /// connections than one process may have descriptors for need several [default: 1].
+    #[arg(long, value_name = "N")]
+    workers: usize,
     /// Reactors or threads of a server that is started [default: its own].
     #[arg(long, value_name = "N")]
     server_reactors: usize,
@@ -261,6 +268,7 @@ impl Settings {
             late_after: time("late-after", self.late_after, 1, Duration::from_nanos(1))?,
             tolerance: percent("tolerance", self.tolerance, 1.0)?,
             reactors: self.reactors.map(|n| within("reactors", Some(n), 1, 1, MOST_REACTORS)).transpose()?,
+            workers: within("workers", self.workers, 1, 1, MOST_WORKERS.min(connections))?,
             spin: self.spin()?,
             keys: within("keys", self.keys.map(|n| n as usize), 1_000, 1, 1_000_000)? as u32,
             verify: self.verify.unwrap_or(true),
@@ -565,6 +573,8 @@ mod tests {
             ("--active 101", "--active"),
             ("--hostile 5", "--hostile"),
             ("--reactors 0", "--reactors"),
+            ("--workers 0", "--workers"),
+            ("--connections 2 --workers 3", "--workers"),
             ("--spin 2s", "--spin"),
             ("--burst 0", "--burst"),
             ("--rate 5 --ramp-up 1s", "--ramp-up"),
