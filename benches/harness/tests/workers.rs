@@ -95,16 +95,15 @@ impl Long {
         let mut command =
             server.load(&["--connections", "20", "--workers", "2", "--reactors", "1", "--duration", "60s"]);
         let child = command.args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut long = Self { child, workers: Vec::new() };
         let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let workers = children(child.id());
-            // Its reactor is the thread beside the main one and the channel's: the run has begun.
-            if workers.len() == 2 && workers.iter().all(|pid| threads(*pid) >= 3) {
-                return Self { child, workers };
-            }
+        // Its reactor is the thread beside the main one and the channel's: the run has begun.
+        while long.workers.len() != 2 || long.workers.iter().any(|pid| threads(*pid) < 3) {
             assert!(Instant::now() < deadline, "no two workers");
             std::thread::yield_now();
+            long.workers = children(long.child.id());
         }
+        long
     }
 
     /// Expects this status, and no worker. Returns what it said.

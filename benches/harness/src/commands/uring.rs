@@ -30,6 +30,9 @@ fn mode(plan: &Plan) -> Result<Mode> {
     if plan.target.dialect != Dialect::Echo || plan.mix.len() > 1 || !is_plain || plan.active < 100.0 {
         return refuse("uring knows echo with one size, and no scenario but load, ping-pong and pipelined");
     }
+    if plan.workers > 1 {
+        return refuse("uring loads from one process, not from several workers");
+    }
     match &plan.load {
         Load::Closed { depth, think: None } if plan.ramp_up.is_none() => Ok(Mode::Closed { depth: *depth }),
         Load::Open { profile, arrivals: Arrivals::Even, .. }
