@@ -96,6 +96,7 @@
 //! The example `broadcast` sends one payload to the subscribers of all reactors.
 //!
 #![cfg_attr(feature = "codec", doc = include_str!("guide/framing.md"))]
+#![cfg_attr(feature = "http1", doc = include_str!("guide/http.md"))]
 //! # Backpressure
 //!
 //! Output that waits has three marks ([`Watermarks`](crate::Watermarks)):

@@ -237,6 +237,25 @@ fn a_body_that_the_service_does_not_want_yet_may_take_its_time() {
 }
 
 #[test]
+fn a_client_that_waits_to_be_asked_is_asked_when_the_body_is_wanted() {
+    let (mut sim, _) = simulation();
+    let remote = sim.connect();
+    let head = b"POST /paused HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    remote.send(&[&get("/wait")[..], head].concat());
+    sim.run_for(5 * SECOND).unwrap();
+    assert!(remote.received().is_empty());
+    order(&mut sim, Order::Resume(1));
+    assert!(remote.received().is_empty(), "behind the reply that is owed");
+    order(&mut sim, Order::Answer(0));
+    assert_eq!(statuses(&remote), [200, 100]);
+    remote.send(b"ab");
+    sim.run_until_quiet().unwrap();
+    order(&mut sim, Order::Answer(1));
+    assert_eq!(statuses(&remote), [200, 100, 200]);
+    assert!(!remote.is_over());
+}
+
+#[test]
 fn quiet_connections_are_closed_without_a_word() {
     let (mut sim, _) = simulation();
     let (never, once) = (sim.connect(), sim.connect());
