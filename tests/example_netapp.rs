@@ -131,6 +131,7 @@ fn pipelined_requests_are_answered_in_their_order_whatever_they_take() {
     let mut client = connect(address);
     client.send(requests.as_bytes());
     let replies = String::from_utf8(client.receive_all()).unwrap();
+    drop(client);
     let told: Vec<_> = replies.lines().filter(|line| line.starts_with("waited") || *line == "fast").collect();
     let expected: Vec<_> =
         delays.iter().map(|delay| format!("waited {delay} ms")).chain(["fast".into()]).collect();
@@ -199,6 +200,7 @@ fn a_client_that_asks_first_is_told_whether_to_send() {
     while !reply.ends_with(b"\r\n\r\nhello") {
         reply.extend(client.receive(1));
     }
+    drop(client);
     // Too large: refused before it is sent.
     let (head, _) =
         whole(address, "/echo", &["--data", &"x".repeat(1001), "--header", "expect: 100-continue"]);
@@ -268,6 +270,7 @@ fn what_is_too_much_or_wrong_is_refused_with_its_status() {
     client.send(b"GET /fast HTTP/1.1\r\nHos");
     let (reply, end) = client.receive_rest();
     assert!(reply.starts_with(b"HTTP/1.1 408 ") && end == End::Fin, "{}", String::from_utf8_lossy(&reply));
+    drop(client);
     let metrics = String::from_utf8(curl(address, "/metrics", &[]).stdout).unwrap();
     for problem in ["target_length", "head_size", "header_count", "framing", "host", "head_timeout"] {
         let line = format!("http_refused_total{{problem=\"{problem}\"}} ");
@@ -343,12 +346,14 @@ fn a_drain_finishes_what_is_under_way_and_closes_the_rest() {
     example.signal(Signal::SIGTERM);
     let reply = String::from_utf8(idle.receive_all()).unwrap();
     assert!(reply.ends_with("fast\n"));
-    for client in &mut busy {
+    drop(idle);
+    for mut client in busy {
         let reply = String::from_utf8(client.receive_all()).unwrap().to_lowercase();
         assert!(reply.ends_with("waited 300 ms\n") && reply.contains("connection: close"), "{reply}");
     }
     upload.send(b"whole");
     assert_eq!(upload.receive_all(), b"whole");
+    drop(upload);
     let (status, output) = example.wait();
     assert!(status.success(), "{output:#?}");
     assert!(output.iter().any(|line| line.contains("0 cut off")), "{output:#?}");

@@ -292,6 +292,7 @@ fn pipelined_files_come_in_their_order_behind_replies_that_take_long() {
     ];
     client.send(requests.concat().as_bytes());
     let all = client.receive_all();
+    drop(client);
     let mut rest = &all[..];
     let mut next = || {
         let end = rest.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;

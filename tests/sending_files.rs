@@ -75,6 +75,7 @@ fn files_between_other_writes_arrive_in_order_over_tcp_and_unix() {
             // The end comes behind all that waits.
             server.handle.close(id).unwrap();
             assert!(client.receive_all() == expected);
+            drop(client);
             assert_eq!(server.closed(id), CloseReason::Local);
         }
     }

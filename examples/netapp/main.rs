@@ -65,12 +65,13 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let server = options.server.configure(http.server()).input_cap(options.input_cap());
     let handlers = http.clone();
     let running = server.start(move |start| handlers.handler(Netapp::new(settings.clone(), start)))?;
+    // Before anybody is told that we are here: a signal that comes at once is to be a good end too.
+    ending.follow_signals(running.handle())?;
     for address in running.addresses() {
         println!("listening on {address}");
     }
     // Whoever started us may be reading through a pipe; if nobody is, that is no reason to stop.
     let _ = std::io::stdout().flush();
-    ending.follow_signals(running.handle())?;
     println!("{}", running.join());
     println!("answered {}", metrics::summary(&http.total()));
     Ok(())
