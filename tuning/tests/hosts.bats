@@ -138,11 +138,13 @@ setup() {
 @test "ports in use that a wider range would cover are reserved, beside those that are" {
     make_host debian12
     put proc/sys/net/ipv4/ip_local_reserved_ports 9148,20000-20010
+    # 40960 and 61001 listen, on IPv6.
+    put proc/net/tcp6 $'  sl  local_address rem_address   st\n   0: 00000000000000000000000000000000:A000 0:0000 0A 0\n   1: 00000000000000000000000000000000:EE49 0:0000 0A 0'
     on_host apply --profile loadgen
     assert_success
     get net.ipv4.ip_local_reserved_ports
-    # 0x2B67 listens; 8080 does too, but is below the range.
-    assert_equal "$stored" "9148,11111,20000-20010"
+    # 11111 listens as well, on IPv4; 8080 is below the range, and 40960 was in it before.
+    assert_equal "$stored" "9148,11111,20000-20010,61001"
 }
 
 @test "half a /proc: what cannot be read is told and never written" {
