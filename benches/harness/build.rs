@@ -42,13 +42,13 @@ fn commit() -> Option<String> {
     Some(if changed.is_empty() { commit } else { format!("{commit}-dirty") })
 }
 
-/// `name version` of corelane, and of what it and the peers name as their dependencies.
+/// `name version` of corelane, and of what the peers name as their dependencies.
 fn locked_versions(lock: &str) -> Vec<String> {
     let packages: Vec<&str> = lock.split("[[package]]").collect();
     let name = |package: &str| value(package, "name").unwrap_or_default().to_owned();
     let wanted: Vec<String> = packages
         .iter()
-        .filter(|package| ["corelane", "corelane-bench", "corelane-peers"].contains(&name(package).as_str()))
+        .filter(|package| name(package) == "corelane-peers")
         .flat_map(|package| {
             let (_, list) = package.split_once("dependencies = [").unwrap_or_default();
             let (list, _) = list.split_once(']').unwrap_or_default();

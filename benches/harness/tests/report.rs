@@ -88,7 +88,7 @@ fn every_format_is_written_and_read_again() {
 fn several_results_make_one_page() {
     let page = path(&folder("page"), "all.html");
     succeeds(&["report", SAVED, SAVED, "--html", &page]);
-    assert_eq!(fs::read_to_string(&page).unwrap().matches("<main>").count(), 2);
+    assert_eq!(fs::read_to_string(&page).unwrap().matches("<article>").count(), 2);
     assert!(fails(&["report", SAVED, SAVED, "--json", "x.json"], 2).contains("make one of them by `merge`"));
 }
 

@@ -88,14 +88,24 @@ impl Output {
         result.end();
         if let Err(error) = &outcome {
             result.failure = Some(outcome::line(error));
-            result.partial = true;
+            // A generator that fell behind has measured all there was.
+            result.partial |= Status::of(error) != Status::GeneratorBehind;
         }
-        let judged = self.publish(&[&result]);
-        outcome.and(judged)
+        let written = self.write(&[&result]);
+        match (outcome, written) {
+            (Ok(()), written) => written.and_then(|()| self.judge(&[&result])),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(more)) => Err(ends(Status::of(&error), format!("{error:#}; {more:#}"))),
+        }
     }
 
     /// Writes and prints results as they are; fails if a check did not hold or a condition of the gate does.
     pub(crate) fn publish(self, results: &[&RunResult]) -> Result<()> {
+        self.write(results)?;
+        self.judge(results)
+    }
+
+    fn write(&self, results: &[&RunResult]) -> Result<()> {
         for result in results {
             if let Some(file) = &self.json {
                 finish(file, |file| json::write(file, result))?;
@@ -112,7 +122,10 @@ impl Output {
             finish(file, |file| Ok(file.write_all(html::page(results).as_bytes())?))?;
         }
         let texts: Vec<String> = results.iter().map(|result| text::render(result)).collect();
-        print(&texts.join("\n"))?;
+        print(&texts.join("\n"))
+    }
+
+    fn judge(&self, results: &[&RunResult]) -> Result<()> {
         let failed: Vec<String> = results
             .iter()
             .flat_map(|result| checks_not_held(result).into_iter().chain(self.gate.judge(result)))

@@ -368,3 +368,19 @@ fn every_chart_is_named_and_within_its_frame() {
         }
     }
 }
+
+#[test]
+fn a_failed_run_is_written_and_keeps_its_status() {
+    use crate::outcome::{Status, ends, line};
+    let path = std::env::temp_dir().join(format!("corelane-bench-output-{}.json", std::process::id()));
+    let arguments = super::Args { json: Some(path.clone()), ..super::Args::default() };
+    let mut result = sample::run();
+    // What was asserted of a whole run says nothing of a part of it.
+    result.targets[0].checks[0].held = false;
+    let failure = ends(Status::Interrupted, "interrupted");
+    let error = arguments.open().unwrap().deliver(result, Err(failure)).unwrap_err();
+    assert_eq!((Status::of(&error), line(&error).as_str()), (Status::Interrupted, "interrupted"));
+    let read = super::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(read.partial && read.failure.as_deref() == Some("interrupted"), "{read:?}");
+}

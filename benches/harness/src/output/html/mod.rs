@@ -19,13 +19,13 @@ pub(super) fn page(results: &[&RunResult]) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
+         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
         escape(&titles.join(" | "))
     );
     for (index, result) in results.iter().enumerate() {
         page.push_str(&section(result, &format!("r{index}")));
     }
-    page.push_str("</body>\n</html>\n");
+    page.push_str("</main>\n</body>\n</html>\n");
     page
 }
 
@@ -41,7 +41,7 @@ fn section(result: &RunResult, prefix: &str) -> String {
     let hosts: Vec<&str> = result.environments.iter().map(|environment| environment.host.as_str()).collect();
     let on = if hosts.is_empty() { String::new() } else { format!(" on {}", hosts.join(", ")) };
     let mut html = format!(
-        "<main>\n<h1>{}</h1>\n<p class=\"soft\">{}{}, {:.1} s</p>\n",
+        "<article>\n<h1>{}</h1>\n<p class=\"soft\">{}{}, {:.1} s</p>\n",
         escape(&title(result)),
         escape(&result.started),
         escape(&on),
@@ -60,7 +60,7 @@ fn section(result: &RunResult, prefix: &str) -> String {
     html.push_str(&tables::memory(result));
     html.push_str(&tables::remarks(result));
     html.push_str(&tables::environment(result));
-    html.push_str("</main>\n");
+    html.push_str("</article>\n");
     html
 }
 
