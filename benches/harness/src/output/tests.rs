@@ -297,6 +297,36 @@ fn the_text_tells_what_matters() {
 }
 
 #[test]
+fn what_all_targets_note_is_told_once() {
+    let mut result = sample::run();
+    result.targets.push(sample::target("another"));
+    result.targets[1].notes.push("its own".to_owned());
+    let text = text::render(&result);
+    assert_eq!(text.matches("a note of the target").count(), 1, "{text}");
+    assert_eq!(text.matches("its own").count(), 1, "{text}");
+    let page = html::page(&[&result]);
+    assert_eq!(
+        (page.matches("a note of the target").count(), page.matches("another: its own").count()),
+        (1, 1)
+    );
+}
+
+#[test]
+fn of_many_trials_the_table_is_told() {
+    let mut result = sample::run();
+    result.kind = crate::result::Kind::FindMax;
+    result.targets = (1..=9).map(|n| sample::target(&format!("{n}/s"))).collect();
+    result.targets[0].generator.as_mut().unwrap().generator_bound = true;
+    let text = text::render(&result);
+    assert!(
+        text.contains("\n9/s ") && text.contains("GENERATOR-BOUND") && !text.contains("percentile"),
+        "{text}"
+    );
+    let page = html::page(&[&result]);
+    assert!(page.contains("Latency against rate") && !page.contains("Latency over time"), "too many charts");
+}
+
+#[test]
 fn the_page_is_well_formed_and_needs_nothing_else() {
     let (mut nasty, bare) = (sample::run(), RunResult::begin(crate::result::Kind::Run, "run", &()).unwrap());
     nasty.targets[0].label = "<script src='http://example.org/x.js'>&\"\u{7}".to_owned();

@@ -15,11 +15,13 @@ pub(super) fn render(result: &RunResult) -> String {
         text.push_str(&target_table(result));
     }
     text.push_str(&comparison_table(&result.comparisons));
-    if result.kind != Kind::Sweep && result.kind != Kind::FindMax {
+    if !is_search(result) {
         text.push_str(&distributions(result));
     }
     for target in &result.targets {
-        let details = details(target);
+        // Of many trials the table tells enough.
+        let details = if is_search(result) { trial_details(target) } else { details(target) };
+        let details = details + &lines_of(&own_notes(result, target));
         if !details.is_empty() {
             let title =
                 if result.targets.len() > 1 { format!("\n{}\n", target.label) } else { "\n".to_owned() };
@@ -207,6 +209,22 @@ fn distributions(result: &RunResult) -> String {
     format!("\n{title}\n{}", format_distributions(&columns))
 }
 
+/// Whether each target is one trial of many.
+pub(super) fn is_search(result: &RunResult) -> bool {
+    matches!(result.kind, Kind::Sweep | Kind::FindMax)
+}
+
+/// What a trial has to tell beside its numbers.
+fn trial_details(target: &Target) -> String {
+    let bound = target.generator.as_ref().is_some_and(|generator| generator.generator_bound);
+    let generator = if bound { generator(target) } else { String::new() };
+    lines_of(&[("errors", errors(&target.counts)), ("generator", generator)])
+}
+
+fn own_notes(result: &RunResult, target: &Target) -> Vec<(&'static str, String)> {
+    result.own_notes(target).into_iter().map(|note| ("note", note.to_owned())).collect()
+}
+
 /// What else is known of a target, a line for each kind.
 fn details(target: &Target) -> String {
     let mut lines = vec![("errors", errors(&target.counts))];
@@ -214,12 +232,14 @@ fn details(target: &Target) -> String {
     if target.slices.is_empty() {
         lines = run_details(target);
     }
-    for note in &target.notes {
-        lines.push(("note", note.clone()));
-    }
+    lines_of(&lines)
+}
+
+/// Lines with their names before them; a name stands once, and lines of nothing are left out.
+fn lines_of(lines: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, values) in lines {
-        let mut name = name;
+        let mut name = *name;
         for line in values.lines() {
             let _ = writeln!(text, "{name:<15} {line}");
             name = "";
@@ -377,7 +397,7 @@ fn remarks(result: &RunResult) -> String {
     for limit in &result.limits {
         let _ = writeln!(text, "\nlimit: {limit}");
     }
-    for note in &result.notes {
+    for note in result.common_notes() {
         let _ = writeln!(text, "\nnote: {note}");
     }
     if let Some(failure) = &result.failure {

@@ -139,6 +139,20 @@ impl RunResult {
         self.checks.iter().map(|check| (None, check)).chain(of_targets)
     }
 
+    /// The notes of the whole, with those that all targets have, where there are several.
+    pub(crate) fn common_notes(&self) -> Vec<&str> {
+        let of_all = |note: &&String| self.targets.iter().all(|target| target.notes.contains(note));
+        let first = self.targets.first().filter(|_| self.targets.len() > 1);
+        let shared = first.into_iter().flat_map(|target| target.notes.iter().filter(of_all));
+        self.notes.iter().chain(shared).map(String::as_str).collect()
+    }
+
+    /// The notes of a target that not all have.
+    pub(crate) fn own_notes<'a>(&self, target: &'a Target) -> Vec<&'a str> {
+        let common = self.common_notes();
+        target.notes.iter().map(String::as_str).filter(|note| !common.contains(note)).collect()
+    }
+
     /// The target of this label.
     pub(crate) fn target(&self, label: &str) -> Option<&Target> {
         self.targets.iter().find(|target| target.label == label)

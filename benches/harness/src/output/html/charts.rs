@@ -1,10 +1,10 @@
 //! The charts of a result.
 
-use super::svg::{Axis, Chart, Interval, Mark, Scale, Series, intervals};
+use super::svg::{Axis, Chart, Interval, Mark, STYLES, Scale, Series, intervals};
 use crate::latency::{Latencies, format_ns};
 use crate::output::format::{bytes, count};
 use crate::output::text;
-use crate::result::{Comparison, Kind, MemoryPoint, MemorySeries, RunResult, Second, Slice, Target};
+use crate::result::{Comparison, MemoryPoint, MemorySeries, RunResult, Second, Slice, Target};
 use crate::stats::Line;
 
 /// Places on the percentile axis for each decade of 1/(1-q).
@@ -21,7 +21,10 @@ pub(super) fn all(result: &RunResult, prefix: &str) -> String {
     let made = [percentiles(result), tradeoff(result)];
     let mut charts: Vec<Chart> = made.into_iter().flatten().collect();
     charts.extend(over_rounds(result));
-    charts.extend(result.targets.iter().flat_map(|target| over_time(target, result.targets.len() > 1)));
+    // The seconds of many short trials tell nothing that their table does not.
+    if !text::is_search(result) {
+        charts.extend(result.targets.iter().flat_map(|target| over_time(target, result.targets.len() > 1)));
+    }
     charts.extend(result.targets.iter().flat_map(|target| memory(target, result.targets.len() > 1)));
     let mut html = comparisons(&result.comparisons, &format!("{prefix}-ratios"));
     for (index, chart) in charts.iter().enumerate() {
@@ -48,6 +51,10 @@ fn latency_axis(values: &[f64]) -> Axis {
 /// Latency over percentiles, of every histogram of replies.
 fn percentiles(result: &RunResult) -> Option<Chart> {
     let single = result.targets.len() == 1;
+    // More lines than look different would be a riddle.
+    if result.targets.len() > STYLES {
+        return None;
+    }
     let mut series = Vec::new();
     let mut most = 0;
     for target in &result.targets {
@@ -137,7 +144,7 @@ fn describe(result: &RunResult) -> String {
 
 /// Latency over the rate that was reached, where many were tried.
 fn tradeoff(result: &RunResult) -> Option<Chart> {
-    if !matches!(result.kind, Kind::FindMax | Kind::Sweep) {
+    if !text::is_search(result) {
         return None;
     }
     let points = |quantile: f64| -> Vec<(f64, f64)> {

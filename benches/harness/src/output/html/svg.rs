@@ -13,7 +13,7 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
 
 /// How many series look different.
-const STYLES: usize = 6;
+pub(super) const STYLES: usize = 6;
 
 /// The height of a row of intervals, and where their bars begin.
 const ROW: f64 = 26.0;

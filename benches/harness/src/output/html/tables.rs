@@ -241,14 +241,19 @@ pub(super) fn memory(result: &RunResult) -> String {
 
 /// Notes and limits.
 pub(super) fn remarks(result: &RunResult) -> String {
-    let of_targets = result
-        .targets
-        .iter()
-        .flat_map(|target| target.notes.iter().map(|note| format!("{}: {note}", target.label)));
+    let of_targets = result.targets.iter().flat_map(|target| {
+        result.own_notes(target).into_iter().map(|note| format!("{}: {note}", target.label))
+    });
     let limits = result.limits.iter().map(|limit| format!("Limit: {limit}"));
     let sources = result.sources.iter().map(|source| format!("Merged from {source}"));
-    let all: Vec<String> =
-        result.notes.iter().cloned().chain(of_targets).chain(limits).chain(sources).collect();
+    let all: Vec<String> = result
+        .common_notes()
+        .into_iter()
+        .map(str::to_owned)
+        .chain(of_targets)
+        .chain(limits)
+        .chain(sources)
+        .collect();
     if all.is_empty() {
         return String::new();
     }
