@@ -13,9 +13,12 @@ use super::{RunResult, comparison};
 use crate::latency::Latencies;
 
 /// What may differ between plans that are parts of one load: where each part runs, and its chance.
-const OF_EACH_MACHINE: [&str; 9] = [
+const OF_EACH_MACHINE: [&str; 12] = [
     "client_cpus",
+    "client_processes",
+    "client_reactors",
     "cpus",
+    "decisions",
     "seed",
     "seeds",
     "server_cpus",
@@ -117,13 +120,17 @@ fn absorb(whole: &mut RunResult, name: &str, part: RunResult) -> Result<()> {
         whole.failure =
             Some(whole.failure.take().map_or_else(|| failure.clone(), |one| format!("{one}; {failure}")));
     }
+    let same_host = part
+        .environments
+        .iter()
+        .any(|environment| whole.environments.iter().any(|known| known.host == environment.host));
     whole.environments.extend(part.environments);
     whole.checks.extend(part.checks.into_iter().map(|check| named(check, name)));
     extend_new(&mut whole.notes, part.notes);
     extend_new(&mut whole.limits, part.limits);
     for target in part.targets {
         match whole.targets.iter_mut().find(|known| known.label == target.label) {
-            Some(known) => absorb_target(known, name, target)?,
+            Some(known) => absorb_target(known, name, target, same_host)?,
             None => whole.targets.push(target),
         }
     }
@@ -150,7 +157,16 @@ fn extend_new(known: &mut Vec<String>, more: Vec<String>) {
     }
 }
 
-fn absorb_target(whole: &mut Target, name: &str, part: Target) -> Result<()> {
+/// Whether two results are of one server: then each has measured all of it, not a part.
+fn is_same_server(one: &ServerInfo, other: &ServerInfo, same_host: bool) -> bool {
+    let local = ["://127.", "://[::1]", "://localhost", "unix:"];
+    one.address.as_ref().is_some_and(|address| {
+        let is_local = local.iter().any(|mark| address.contains(mark));
+        one.address == other.address && (same_host || !is_local)
+    })
+}
+
+fn absorb_target(whole: &mut Target, name: &str, part: Target, same_host: bool) -> Result<()> {
     // A histogram log holds none.
     if whole.settings.is_empty() {
         whole.settings = part.settings;
@@ -168,17 +184,26 @@ fn absorb_target(whole: &mut Target, name: &str, part: Target) -> Result<()> {
     whole.started_unix_ms = begin;
     whole.seconds = (last - begin as f64) / 1e3;
     whole.messages_per_second += part.messages_per_second;
-    merge_server(&mut whole.server, part.server);
+    let same_server = is_same_server(&whole.server, &part.server, same_host);
+    merge_server(&mut whole.server, part.server, same_server);
     merge_phases(&mut whole.phases, part.phases)?;
     merge_counts(&mut whole.counts, part.counts);
-    merge_option(&mut whole.server_cost, part.server_cost, |one, other| merge_cost(one, other, ways));
+    let all: u64 = ways.iter().sum();
+    merge_option(&mut whole.server_cost, part.server_cost, |one, other| {
+        if same_server { cost_of_one(one, other, all) } else { merge_cost(one, other, ways) }
+    });
     merge_option(&mut whole.client_cost, part.client_cost, |one, other| merge_cost(one, other, ways));
-    merge_option(&mut whole.skew, part.skew, |one, other| Skew {
-        connections: [one.connections, other.connections].concat(),
-        messages: [one.messages, other.messages].concat(),
+    merge_option(&mut whole.skew, part.skew, |one, other| {
+        if same_server {
+            return one;
+        }
+        Skew {
+            connections: [one.connections, other.connections].concat(),
+            messages: [one.messages, other.messages].concat(),
+        }
     });
     merge_option(&mut whole.generator, part.generator, |one, other| merge_generator(one, other, name));
-    merge_kernel(&mut whole.kernel, part.kernel);
+    merge_kernel(&mut whole.kernel, part.kernel, same_host);
     // Of another server, or of the same at other times: not points of one line.
     whole.memory.extend(
         part.memory
@@ -199,10 +224,9 @@ fn merge_option<T>(whole: &mut Option<T>, part: Option<T>, both: impl FnOnce(T, 
     };
 }
 
-fn merge_server(whole: &mut ServerInfo, part: ServerInfo) {
+fn merge_server(whole: &mut ServerInfo, part: ServerInfo, same_server: bool) {
     let sum = |one: &mut Option<u32>, other: Option<u32>| merge_option(one, other, |one, other| one + other);
-    // One server seen from two machines is not two.
-    if whole.address != part.address {
+    if !same_server {
         sum(&mut whole.processes, part.processes);
         sum(&mut whole.reactors, part.reactors);
     }
@@ -292,6 +316,20 @@ fn merge_cost(one: Cost, other: Cost, messages: [u64; 2]) -> Cost {
     }
 }
 
+/// What one server took that two have measured: the longer of the two, over the messages of both.
+fn cost_of_one(one: Cost, other: Cost, messages: u64) -> Cost {
+    let longer = if one.cpu_s >= other.cpu_s { one } else { other };
+    let of_each = |total: Option<f64>| total.filter(|_| messages > 0).map(|total| total / messages as f64);
+    let switches = longer.voluntary_switches.zip(longer.involuntary_switches).map(|(one, other)| one + other);
+    let calls: u64 = longer.system_calls.values().sum();
+    Cost {
+        cpu_us_per_message: of_each(Some(longer.cpu_s * 1e6)),
+        switches_per_message: of_each(switches.map(|switches| switches as f64)),
+        system_calls_per_message: of_each((calls > 0).then_some(calls as f64)),
+        ..longer
+    }
+}
+
 /// One machine that was the limit makes the sum of rates one of generators.
 fn merge_generator(one: Generator, other: Generator, name: &str) -> Generator {
     let most = |left: Option<f64>, right: Option<f64>| left.into_iter().chain(right).reduce(f64::max);
@@ -308,9 +346,14 @@ fn merge_generator(one: Generator, other: Generator, name: &str) -> Generator {
     }
 }
 
-fn merge_kernel(whole: &mut Vec<Counter>, part: Vec<Counter>) {
+/// Counters of one machine are the same ones.
+fn merge_kernel(whole: &mut Vec<Counter>, part: Vec<Counter>, same_host: bool) {
     for counter in part {
         match whole.iter_mut().find(|known| known.name == counter.name) {
+            Some(known) if same_host => {
+                known.before = known.before.min(counter.before);
+                known.after = known.after.max(counter.after);
+            }
             Some(known) => {
                 known.before += counter.before;
                 known.after += counter.after;

@@ -25,9 +25,16 @@ fn later(ms: u64) -> RunResult {
     result
 }
 
+/// A sample of another machine, with a server of its own.
+fn on(host: &str) -> RunResult {
+    let mut result = sample::run();
+    result.environments[0].host = host.to_owned();
+    result
+}
+
 #[test]
 fn counts_rates_and_histograms_add_up() {
-    let whole = merged(&[later(0), later(0), later(0)]);
+    let whole = merged(&[on("one"), on("two"), on("three")]);
     let (one, target) = (&sample::run().targets[0], &whole.targets[0]);
     assert_eq!(whole.targets.len(), 1);
     assert_eq!((target.counts.sent, target.counts.never_sent, target.counts.late), (9_000, 6, 9));
@@ -44,14 +51,37 @@ fn counts_rates_and_histograms_add_up() {
     assert!((cost.cpu_us_per_message.unwrap() - 20.0).abs() < 1e-9, "{cost:?}");
     assert_eq!(cost.system_calls["sendto"], 9_000);
     assert_eq!((whole.environments.len(), whole.sources.len()), (3, 3));
-    // The same server, seen from three machines.
-    assert_eq!(target.server.reactors, Some(2));
+    assert_eq!(target.server.reactors, Some(6));
+    let cost = target.server_cost.as_ref().unwrap();
+    assert!((cost.cpu_s - 0.09).abs() < 1e-9 && (cost.cpu_us_per_message.unwrap() - 10.0).abs() < 1e-9);
     assert_eq!(whole.notes, sample::run().notes);
+}
+
+/// One server was measured twice: all that it took was for the messages of both.
+#[test]
+fn a_server_that_several_loaded_is_counted_once() {
+    let mut far = [on("one"), on("two")];
+    far.iter_mut()
+        .for_each(|result| result.targets[0].server.address = Some("tcp://10.0.0.1:7000".to_owned()));
+    for parts in [far, [sample::run(), sample::run()]] {
+        let whole = merged(&parts);
+        let target = &whole.targets[0];
+        assert_eq!((target.server.reactors, target.counts.received), (Some(2), 6_000));
+        let cost = target.server_cost.as_ref().unwrap();
+        assert!((cost.cpu_s - 0.03).abs() < 1e-9, "{cost:?}");
+        assert!((cost.cpu_us_per_message.unwrap() - 5.0).abs() < 1e-9, "{cost:?}");
+        assert!((cost.switches_per_message.unwrap() - 0.105).abs() < 1e-9, "{cost:?}");
+        assert_eq!(target.skew.as_ref().unwrap().connections, [30, 34]);
+        let client = target.client_cost.as_ref().unwrap();
+        assert!((client.cpu_s - 0.12).abs() < 1e-9, "{client:?}");
+    }
+    let on_one_host = merged(&[sample::run(), sample::run()]);
+    assert_eq!((on_one_host.targets[0].kernel[0].before, on_one_host.targets[0].kernel[0].after), (10, 12));
 }
 
 #[test]
 fn seconds_meet_by_wall_time() {
-    let whole = merged(&[later(2_100), later(0)]);
+    let whole = merged(&[later(1_600), later(0)]);
     let target = &whole.targets[0];
     assert_eq!((target.started_unix_ms, whole.started_unix_ms), (sample::BEGAN, sample::BEGAN - 1_000));
     let received: Vec<(u32, u64)> =
@@ -59,7 +89,7 @@ fn seconds_meet_by_wall_time() {
     assert_eq!(received, [(0, 1_000), (1, 1_000), (2, 2_000), (3, 1_000), (4, 1_000)]);
     assert_eq!(target.series[2].latency.as_ref().unwrap().count(), 2_000);
     assert_eq!(target.series[2].connections, Some(128));
-    assert!((target.seconds - 5.1).abs() < 1e-3 && (whole.duration_s - 6.6).abs() < 1e-3);
+    assert!((target.seconds - 4.6).abs() < 1e-3 && (whole.duration_s - 6.1).abs() < 1e-3);
     let note = whole.notes.iter().find(|note| note.contains("not reached at once"));
     assert!(note.unwrap().contains("corelane was measured by 2 machines"), "{:?}", whole.notes);
 }
