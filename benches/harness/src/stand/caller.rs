@@ -86,7 +86,7 @@ struct Talking {
     until: Instant,
     /// Connections that have not had all their replies.
     outstanding: usize,
-    tally: Tally,
+    tally: Box<Tally>,
 }
 
 /// What the handlers of all reactors have in common.
@@ -168,7 +168,7 @@ impl<T: Fn(Event)> Caller<T> {
 
     fn begin(&mut self, talk: Talk, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
         let begun = Instant::now();
-        let connect = std::mem::replace(&mut self.connect, Latencies::new());
+        let connect = std::mem::take(&mut self.connect);
         let mut tally = Tally { connect, ..Tally::new() };
         for (id, session) in sessions.iter_mut().filter(|(_, session)| is_active(session.index, talk.active))
         {
@@ -181,7 +181,7 @@ impl<T: Fn(Event)> Caller<T> {
             }
         }
         let outstanding = tally.active as usize;
-        self.stage = Stage::Talking(Talking { talk, begun, until: begun + talk.time, outstanding, tally });
+        self.stage = Stage::Talking(Talking { talk, begun, until: begun + talk.time, outstanding, tally: Box::new(tally) });
         self.finish_if_answered();
     }
 

@@ -21,7 +21,7 @@ const MAILBOX: (usize, usize) = (4_096, 1 << 20);
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The talk is over; every message was answered.
-    Talked(Tally),
+    Talked(Box<Tally>),
     /// Connections may end now.
     Parted,
     /// The first of a reactor's failures; the others are not told.

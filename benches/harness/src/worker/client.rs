@@ -137,7 +137,7 @@ impl Worker {
                 if talk.left == 0
                     && let Some(Talking { tally, .. }) = self.talk.take()
                 {
-                    say(&Word::Talked(tally));
+                    say(&Word::Talked(Box::new(tally)));
                 }
             }
         }

@@ -133,7 +133,7 @@ pub(crate) enum Word {
     /// How many messages a client has had answered in a talk that goes on.
     Progress { messages: u64 },
     /// A talk is over; every message was answered.
-    Talked(Tally),
+    Talked(Box<Tally>),
     /// Connections may end now.
     Parted,
     /// A share of a plan has come to this point, and waits for the others.
@@ -332,10 +332,10 @@ mod tests {
     fn words_survive_the_channel() {
         let mut tally = Tally::new();
         tally.count(Duration::from_micros(70), Duration::from_micros(60), Duration::ZERO, 64);
-        let text = serde_json::to_string(&Word::Talked(tally.clone())).unwrap();
+        let text = serde_json::to_string(&Word::Talked(Box::new(tally.clone()))).unwrap();
         assert!(!text.contains('\n'));
         let Word::Talked(back) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
-        assert_eq!(back, tally);
+        assert_eq!(*back, tally);
     }
 
     #[test]
