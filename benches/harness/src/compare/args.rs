@@ -91,7 +91,7 @@ pub(crate) struct Args {
     /// Poll for replies instead of sleeping: spares the server the cost of waking the client.
     #[arg(long)]
     spin: bool,
-    /// Seed of the order within rounds and of the resampling.
+    /// Seed of the order within rounds [default: from the time].
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]

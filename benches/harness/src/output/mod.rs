@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Write the whole result to this file as JSON (schema 1), for `report`, `merge` and `--fail-if`.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write the percentiles to this file as CSV, and the seconds to one called `FILE-series.csv`.
+    /// Write the percentiles to this file as CSV, and the seconds to another beside it: `a.csv`, `a-series.csv`.
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
     /// Write the histograms to this file as an HDR histogram log, for the tools of HdrHistogram.
