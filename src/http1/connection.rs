@@ -113,6 +113,8 @@ pub(super) mod part {
     pub(in crate::http1) const KEEP: u16 = 1 << 13;
     /// The client would speak another protocol behind it: what follows is not looked at before it is answered.
     pub(in crate::http1) const OFFERS: u16 = 1 << 14;
+    /// The reply's status has no body, and no length.
+    pub(in crate::http1) const LENGTHLESS: u16 = 1 << 15;
 }
 
 /// What is kept of a request that is told of when it is over.

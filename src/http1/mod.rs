@@ -89,6 +89,7 @@ mod handler;
 mod head;
 mod layer;
 mod problem;
+mod receive;
 mod refusal;
 mod reply;
 mod request;

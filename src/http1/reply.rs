@@ -2,7 +2,7 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::connection::{Reading, conn, part};
+use super::connection::{Flags, Reading, conn, part};
 use super::encode::{self, Fields};
 use super::exchange::{Exchange, ReplyError};
 use super::layer::UNCOPIED;
@@ -202,41 +202,15 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             self.answer_for(error);
             return Err(error);
         }
-        let discard = self.exchange.layer.config.limits.discard;
+        let mut flags = self.flags(length, is_whole).ok_or(ReplyError::Over)?;
+        self.lines(flags, length);
+        let has_body = !flags.has(part::BODILESS);
         let Exchange { layer, index, number, .. } = &mut self.exchange;
         let connection = &mut layer.connections[*index];
-        let left = match connection.reading {
-            Reading::Body(body) => body.left().unwrap_or(0),
-            Reading::Head { .. } => 0,
-        };
-        let Some(entry) = connection.entry(*number) else { return Err(ReplyError::Over) };
-        let mut flags = entry.flags;
-        // The rest of the request's body is read and dropped if that is not too much; and a client that waits to be
-        // asked for it may or may not send it, so nobody knows where the next request would begin.
-        if is_whole && flags.has(part::BODY) && (left > discard || flags.has(part::EXPECTS)) {
-            flags.set(part::CLOSE);
+        if flags.has(part::CLOSE) {
+            connection.flags.set(conn::LAST);
         }
-        let has_none = matches!(self.status.as_u16(), 204 | 304) || flags.has(part::UPGRADE);
-        flags.assign(part::BODILESS, flags.has(part::HEAD) || has_none);
-        match length {
-            Length::Known(_) if has_none => {}
-            Length::Known(length) => encode::content_length(&mut self.out, length),
-            Length::Unknown if has_none => {}
-            Length::Unknown if flags.has(part::HTTP10) => flags.set(part::CLOSE),
-            Length::Unknown => {
-                flags.set(part::CHUNKED);
-                self.out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-            }
-        }
-        if flags.has(part::UPGRADE) {
-            if self.status == StatusCode::SWITCHING_PROTOCOLS {
-                self.out.extend_from_slice(b"connection: upgrade\r\n");
-            }
-        } else if flags.has(part::CLOSE) {
-            self.out.extend_from_slice(b"connection: close\r\n");
-        } else if flags.has(part::KEEP) {
-            self.out.extend_from_slice(b"connection: keep-alive\r\n");
-        }
+        let entry = connection.entry(*number).ok_or(ReplyError::Over)?;
         flags.set(if is_whole { part::BEGUN | part::DONE } else { part::BEGUN });
         entry.flags = flags;
         entry.status = self.status.as_u16();
@@ -244,18 +218,63 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             Length::Known(length) => length,
             Length::Unknown => u64::MAX,
         };
-        let has_body = !flags.has(part::BODILESS);
         if is_whole && has_body {
             entry.sent = entry.left;
         }
-        if flags.has(part::CLOSE) {
-            connection.flags.set(conn::LAST);
-        }
-        if layer.config.date && !self.has_date {
-            self.out.extend_from_slice(layer.date.line());
-        }
-        self.out.extend_from_slice(b"\r\n");
         Ok(has_body)
+    }
+
+    /// What is known of the exchange, and what follows from its reply.
+    #[inline]
+    fn flags(&mut self, length: Length, is_whole: bool) -> Option<Flags> {
+        let discard = self.exchange.layer.config.limits.discard;
+        let connection = &mut self.exchange.layer.connections[self.exchange.index];
+        let mut flags = connection.entry(self.exchange.number)?.flags;
+        // The rest of the request's body is read and dropped if that is not too much; and a client that waits to be
+        // asked for it may or may not send it, so nobody knows where the next request would begin.
+        if is_whole && flags.has(part::BODY) {
+            let left = match connection.reading {
+                Reading::Body(body) => body.left().unwrap_or(0),
+                Reading::Head { .. } => 0,
+            };
+            if left > discard || flags.has(part::EXPECTS) {
+                flags.set(part::CLOSE);
+            }
+        }
+        let has_none = matches!(self.status.as_u16(), 204 | 304) || flags.has(part::UPGRADE);
+        flags.assign(part::LENGTHLESS, has_none);
+        flags.assign(part::BODILESS, has_none || flags.has(part::HEAD));
+        if length == Length::Unknown && !has_none {
+            flags.set(if flags.has(part::HTTP10) { part::CLOSE } else { part::CHUNKED });
+        }
+        Some(flags)
+    }
+
+    /// The headers that are the layer's, and the end of the head.
+    #[inline]
+    fn lines(&mut self, flags: Flags, length: Length) {
+        let out = &mut self.out;
+        if let Length::Known(length) = length
+            && !flags.has(part::LENGTHLESS)
+        {
+            encode::content_length(out, length);
+        } else if flags.has(part::CHUNKED) {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        if flags.has(part::CLOSE | part::KEEP | part::UPGRADE) {
+            let is_switch = self.status == StatusCode::SWITCHING_PROTOCOLS;
+            out.extend_from_slice(match () {
+                () if is_switch => b"connection: upgrade\r\n",
+                () if flags.has(part::UPGRADE) => b"",
+                () if flags.has(part::CLOSE) => b"connection: close\r\n",
+                () => b"connection: keep-alive\r\n",
+            });
+        }
+        let layer = &self.exchange.layer;
+        if layer.config.date && !self.has_date {
+            out.extend_from_slice(layer.date.line());
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     fn is_upgrade(&mut self) -> bool {
