@@ -1,18 +1,21 @@
 //! Servers of others, each run as this very process: what starts, measures or ends the peer has the server at hand.
 //!
 //! A companion process waits until the server listens and announces it, and when the server has ended, in whatever
-//! way, it removes the directory made for it.
+//! way, it ends what that has left behind: processes of its own, and the directory made for it.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::{Peer, bind};
 
@@ -35,10 +38,10 @@ impl External {
     /// companion's work instead, and ends.
     pub fn prepare(name: &'static str, about: &'static str) -> Self {
         let arguments: Vec<_> = env::args_os().collect();
-        if let [_, first, addr, directory] = arguments.as_slice()
+        if let [_, first, server, addr, directory] = arguments.as_slice()
             && first == COMPANION
         {
-            accompany(addr, Path::new(directory));
+            accompany(&server.to_string_lossy(), &addr.to_string_lossy(), Path::new(directory));
         }
         let peer = Peer::with_one_listener(name, about);
         if !peer.cpus.is_empty() {
@@ -80,7 +83,7 @@ impl External {
 
     /// Becomes the server. `package` is the Debian package that has it.
     pub fn run(self, program: &str, package: &str, arguments: &[&OsStr]) -> ! {
-        // The companion reads from this pipe, whose other end only the server has: it ends with the server.
+        // The companion reads from this pipe, whose other end only the server and its processes have: it ends with them.
         let (reading, writing) = match io::pipe() {
             Ok(ends) => ends,
             Err(error) => self.give_up("cannot make a pipe", &error),
@@ -92,7 +95,8 @@ impl External {
             Ok(path) => Command::new(path),
             Err(error) => self.give_up("cannot find this program", &error),
         };
-        companion.arg(COMPANION).arg(self.addr.to_string()).arg(&self.directory).stdin(reading);
+        let server = std::process::id().to_string();
+        companion.args([COMPANION, &server, &self.addr.to_string()]).arg(&self.directory).stdin(reading);
         let mine = writing.as_raw_fd();
         let close = move || {
             // SAFETY: in the child nobody else uses the descriptor, which is a copy of the parent's.
@@ -130,16 +134,17 @@ fn keep_across_exec(fd: RawFd) -> io::Result<()> {
 }
 
 /// Announces the server when it listens, and cleans up when it has ended.
-fn accompany(addr: &OsStr, directory: &Path) -> ! {
-    let ended = || wait_for_input(Duration::ZERO);
-    let parsed = addr.to_str().and_then(|addr| addr.parse::<SocketAddr>().ok());
-    if let Some(addr) = parsed {
-        while !ended() && TcpStream::connect(addr).is_err() {
-            std::thread::sleep(PAUSE);
+fn accompany(server: &str, addr: &str, directory: &Path) -> ! {
+    if let (Ok(server), Ok(addr)) = (server.parse(), addr.parse::<SocketAddr>()) {
+        let end = end_of(server);
+        while !happened(end.as_ref(), Some(PAUSE)) {
+            if TcpStream::connect(addr).is_ok() {
+                crate::announce(addr);
+                break;
+            }
         }
-        if !ended() {
-            crate::announce(addr);
-        }
+        happened(end.as_ref(), None);
+        end_what_is_left();
     }
     // Nothing is ever written to it.
     let _ = io::stdin().read_to_end(&mut Vec::new());
@@ -147,10 +152,38 @@ fn accompany(addr: &OsStr, directory: &Path) -> ! {
     std::process::exit(0)
 }
 
-/// Whether standard input has something, or its end, within the time.
-fn wait_for_input(time: Duration) -> bool {
-    let mut stdin = libc::pollfd { fd: libc::STDIN_FILENO, events: libc::POLLIN, revents: 0 };
+/// A descriptor that becomes readable when the process ends; `None` if it has.
+fn end_of(process: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: the call takes no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
+    let fd = RawFd::try_from(fd).ok().filter(|&fd| fd >= 0)?;
+    // SAFETY: the kernel has just made `fd` for the caller, and nobody else knows it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether that end has come within the time; without one, however long it takes.
+fn happened(end: Option<&OwnedFd>, time: Option<Duration>) -> bool {
+    let Some(end) = end else { return true };
+    let mut wanted = libc::pollfd { fd: end.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let timeout = time.map_or(-1, |time| time.as_millis() as i32);
     // SAFETY: the kernel reads and writes one entry, which outlives the call.
-    let result = unsafe { libc::poll(&raw mut stdin, 1, time.as_millis() as i32) };
-    result > 0
+    unsafe { libc::poll(&raw mut wanted, 1, timeout) > 0 }
+}
+
+/// Ends the processes that still have the other end of the pipe: those of a server that was killed.
+fn end_what_is_left() {
+    let Ok(pipe) = fs::read_link("/proc/self/fd/0") else { return };
+    let has_it = |process: &Path| {
+        let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|link| link == pipe))
+    };
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let id = process.file_name().to_string_lossy().parse::<u32>().ok();
+        if let Some(id) = id.filter(|&id| id != std::process::id())
+            && has_it(&process.path())
+        {
+            // It may have ended by now.
+            let _ = kill(Pid::from_raw(id as i32), Signal::SIGKILL);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! One that is not installed is passed over, which its test says.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -35,9 +36,8 @@ impl Scratch {
         Self(path)
     }
 
-    fn start(&self, program: &str) -> Server {
-        let flags = ["--threads", "1"];
-        Server::start_as(Command::new(program).args(flags).env("TMPDIR", &self.0))
+    fn start(&self, program: &str, threads: &str) -> Server {
+        Server::start_as(Command::new(program).args(["--threads", threads]).env("TMPDIR", &self.0))
     }
 
     /// The server cleans up when it has ended, in its own time.
@@ -57,11 +57,16 @@ fn nginx_answers() {
         support::http::answers(ALL[0].program);
         let scratch = Scratch::new("nginx");
         // One worker is another way to run it.
-        let server = scratch.start(ALL[0].program);
+        let server = scratch.start(ALL[0].program, "1");
         drop(server.connect());
         assert_ne!(fs::read_dir(&scratch.0).unwrap().count(), 0);
         server.stop();
+        // A process that is killed cannot clean up itself, nor end its workers.
+        let server = scratch.start(ALL[0].program, "2");
+        let addr = server.addr;
+        drop(server);
         scratch.expect_empty();
+        assert!(TcpStream::connect(addr).is_err(), "a worker is left");
     }
 }
 
@@ -69,13 +74,12 @@ fn nginx_answers() {
 fn redis_answers() {
     if installed("redis-server") {
         let scratch = Scratch::new("redis");
-        let server = scratch.start(ALL[1].program);
+        let server = scratch.start(ALL[1].program, "1");
         let mut stream = server.connect();
         stream.write_all(b"SET key value\r\nGET key\r\n").unwrap();
         let mut replies = [0; 16];
         stream.read_exact(&mut replies).unwrap();
         assert_eq!(&replies, b"+OK\r\n$5\r\nvalue\r\n");
-        // A process that is killed cannot clean up itself.
         drop(server);
         scratch.expect_empty();
     }
