@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::run::settings;
 use super::session::{Measured, Session};
-use crate::outcome::{Status, ends};
+use crate::outcome::{self, Status, ends};
 use crate::output;
 use crate::plan::{Arrivals, Load, Plan, Profile, Settings, Span};
 use crate::result::{Check, Kind, RunResult};
@@ -138,7 +138,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         highest: args.highest,
         precision: args.precision / 100.0,
     };
-    let mut finder = Finder { args, session: &session, arrivals, depth, result: &mut result };
+    let mut finder =
+        Finder { args, session: &session, arrivals, depth, result: &mut result, trials: 0, has_erred: false };
     let outcome = finder.find(&mut search);
     drop(session);
     output.deliver(result, outcome)
@@ -150,6 +151,9 @@ struct Finder<'a> {
     arrivals: Arrivals,
     depth: usize,
     result: &'a mut RunResult,
+    trials: usize,
+    /// The last trial was given up: if the next is too, the target has ended.
+    has_erred: bool,
 }
 
 impl Finder<'_> {
@@ -172,7 +176,8 @@ impl Finder<'_> {
     }
 
     fn try_rate(&mut self, rate: f64, times: u32) -> Result<Trial> {
-        if self.result.targets.len() >= MOST_TRIALS {
+        self.trials += 1;
+        if self.trials > MOST_TRIALS {
             return Err(ends(
                 Status::Failed,
                 format!("no answer after {MOST_TRIALS} trials: the target is unsteady"),
@@ -180,11 +185,20 @@ impl Finder<'_> {
         }
         let plan = self.plan(rate, times);
         let label = format!("{}{rate:.0}/s", if times > 1 { "confirm " } else { "" });
-        let mut label_is_taken = label.clone();
-        while self.result.target(&label_is_taken).is_some() {
-            label_is_taken.push('\'');
+        let mut unique = label;
+        while self.result.target(&unique).is_some() {
+            unique.push('\'');
         }
-        let measured = self.session.measure(&plan, &label_is_taken)?;
+        let measured = match self.session.measure(&plan, &unique) {
+            Ok(measured) => measured,
+            Err(error) if Status::of(&error) == Status::Unreachable && !self.has_erred => {
+                self.has_erred = true;
+                self.result.notes.push(format!("{unique} failed: {}", outcome::line(&error)));
+                return Ok(Trial { passed: false, why: String::new() });
+            }
+            Err(error) => return Err(error),
+        };
+        self.has_erred = false;
         if measured.tally.partial {
             self.result.partial = true;
             return Err(ends(Status::Interrupted, "interrupted: the result is partial"));
@@ -226,7 +240,7 @@ impl Finder<'_> {
     fn conclude(&mut self, search: &Search) {
         let limit = self.args.limit;
         let name = format!("p{} of at most {limit}", self.args.percentile);
-        let trials = self.result.targets.len();
+        let trials = self.trials;
         self.result.notes.push(format!(
             "search: from {:.0}/s twice as much until a rate failed, then halving what lay between to within {}%; \
              the best again for {} times as long; {trials} trials in all",

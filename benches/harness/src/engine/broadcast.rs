@@ -31,9 +31,8 @@ const MARK: &[u8] = b"MARK ";
 /// Symbols that the lines are about.
 const SYMBOLS: u64 = 16;
 
-/// Tokens of dials.
-const SUBSCRIBER: u64 = 0;
-const PUBLISHER: u64 = 1;
+/// The token of the publisher's dial; of the others it is since when they are wanted.
+const PUBLISHER: u64 = 0;
 
 /// Keys of timers.
 const DUE: u64 = 0;
@@ -136,9 +135,10 @@ impl Feed {
     fn dial_more(&mut self, core: &mut Core<'_>) {
         let Common { plan, share, target, reactors, .. } = &*self.common;
         let window = (plan.connect_window / reactors).max(1);
+        let now = self.common.now();
         while self.to_dial > 0 && self.connecting < window {
             let number = (self.quota - self.to_dial) * reactors + self.index;
-            let mut dial = Dial::to(target.clone()).timeout(plan.connect_timeout).token(SUBSCRIBER);
+            let mut dial = Dial::to(target.clone()).timeout(plan.connect_timeout).token(now);
             if let Some(source) = share.sources.get(number % share.sources.len().max(1)) {
                 dial = dial.from_ip((*source).into());
             }
@@ -306,7 +306,7 @@ impl Handler for Feed {
         } else {
             self.connecting -= 1;
             let now = self.common.now();
-            self.recorder.connected(now.saturating_sub(conn.age().as_nanos() as u64), now);
+            self.recorder.connected(conn.dial_token().unwrap_or(now), now);
             self.common.gauges.opened.fetch_add(1, Ordering::Relaxed);
             self.dial_more(conn.core());
         }

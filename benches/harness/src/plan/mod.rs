@@ -4,6 +4,7 @@
 //! the flags of a command and the keys of a scenario file, which are the same. Called by the commands; the
 //! engine and the scenarios only read plans.
 
+mod bounds;
 mod mix;
 mod refusal;
 mod schedule;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use corelane::Address;
 use serde::Deserialize;
 
+use super::bounds::{messages_per_second, percent, time, within};
 use super::{
     Arrivals, Crowd, Dialect, End, Load, Mischief, Plan, Profile, Refusal, Segment, Span, Spread, Target,
     Think, Waves, mix,
@@ -21,9 +22,6 @@ const MOST_REACTORS: usize = 1_024;
 
 /// The most client processes.
 const MOST_WORKERS: usize = 1_024;
-
-/// The highest rate that can be asked for, in messages per second.
-const HIGHEST_RATE: f64 = 1e8;
 
 /// The most messages that a connection may have in flight.
 const DEEPEST: usize = 65_536;
@@ -452,49 +450,6 @@ impl Settings {
         let count = (connections as f64 * hostile / 100.0).ceil() as usize;
         Ok(Crowd { count, kinds: kinds.to_vec() })
     }
-}
-
-fn messages_per_second(field: &'static str, rate: f64) -> Result<f64, Refusal> {
-    if rate > 0.0 && rate <= HIGHEST_RATE {
-        return Ok(rate);
-    }
-    Err(Refusal::new(field, format!("must be above 0 and at most {HIGHEST_RATE} messages per second")))
-}
-
-fn within(
-    field: &'static str,
-    value: Option<usize>,
-    default: usize,
-    least: usize,
-    most: usize,
-) -> Result<usize, Refusal> {
-    let value = value.unwrap_or(default);
-    if (least..=most).contains(&value) {
-        return Ok(value);
-    }
-    Err(Refusal::new(field, format!("must be {least} to {most}")))
-}
-
-fn percent(field: &'static str, value: Option<f64>, default: f64) -> Result<f64, Refusal> {
-    let value = value.unwrap_or(default);
-    if (0.0..=100.0).contains(&value) {
-        return Ok(value);
-    }
-    Err(Refusal::new(field, "must be 0 to 100 percent"))
-}
-
-fn time(
-    field: &'static str,
-    value: Option<Span>,
-    default_ms: u64,
-    least: Duration,
-) -> Result<Duration, Refusal> {
-    const MOST: Duration = Duration::from_secs(24 * 60 * 60);
-    let value = value.map_or(Duration::from_millis(default_ms), |span| span.0);
-    if (least..=MOST).contains(&value) {
-        return Ok(value);
-    }
-    Err(Refusal::new(field, format!("must be {} to {}", Span(least), Span(MOST))))
 }
 
 #[cfg(test)]

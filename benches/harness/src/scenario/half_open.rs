@@ -1,6 +1,6 @@
 //! Peers that vanish without a word: no FIN, no RST, as when a machine loses its power.
 //!
-//! A connection is opened and used, and then taken down in the client's kernel alone (`TCP_REPAIR`). The target has
+//! A connection is opened, and then taken down in the client's kernel alone (`TCP_REPAIR`). The target has
 //! it still, and learns of it only by its own deadlines or probes. Needs CAP_NET_ADMIN, and a target of this machine
 //! to count what it has; else the silent crowd beside it is all there is.
 

@@ -145,6 +145,10 @@ impl Generator {
             return self.fail_with(Status::Unreachable, text);
         }
         let now = self.common.now();
+        let is_struck = matches!(self.common.plan.load, Load::Storm { .. });
+        if session.talk.unanswered() > 0 && !is_struck {
+            self.recorder.error("unanswered");
+        }
         match self.common.plan.load {
             Load::Churn { .. } => {
                 self.recorder.tally.cycles += u64::from(self.stage == Stage::Loading);

@@ -106,7 +106,7 @@ impl Generator {
         now: u64,
     ) -> Flow {
         self.outstanding -= 1;
-        self.count_answer();
+        self.answers += 1;
         if reply.is_last {
             session.is_ending = true;
         }
