@@ -194,9 +194,10 @@ fn ports(host: &Host, need: &Need<'_>) -> Limit {
     let verdict = if is_one { Verdict::Slower } else { Verdict::Around };
     limit
         .exceeded(need.connections > have / 2, verdict, || {
-            let more = need.connections.div_ceil(64_512 / 2);
+            // Below 10240 are ports that services listen at.
+            let more = need.connections.div_ceil(55_296 / 2);
             format!(
-                "`sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"` gives 64512 ports an address; \
+                "`sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"` gives 55296 ports an address; \
                  then {more} source or destination addresses"
             )
         })
