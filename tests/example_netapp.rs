@@ -317,7 +317,7 @@ fn metrics_can_be_read_by_prometheus() {
 
 #[test]
 fn not_ready_is_told_before_anybody_is_sent_away() {
-    let (mut example, address) = serve(&["--grace", "2", "--log-every", "1"]);
+    let (mut example, address) = serve(&["--reactors", "1", "--grace", "2", "--log-every", "1"]);
     assert_eq!(status(address, "/readyz", &[]), "200");
     example.hear("");
     example.signal(Signal::SIGTERM);
@@ -331,7 +331,7 @@ fn not_ready_is_told_before_anybody_is_sent_away() {
 
 #[test]
 fn a_drain_finishes_what_is_under_way_and_closes_the_rest() {
-    let (mut example, address) = serve(&["--log-every", "1"]);
+    let (mut example, address) = serve(&["--reactors", "1", "--log-every", "1"]);
     let mut idle = connect(address);
     idle.send(b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n");
     example.hear("");
