@@ -52,6 +52,12 @@ pub(super) fn publish_address(plan: &Plan) -> Result<Address> {
     text.parse().map_err(|error| refuse(format!("{error}")))
 }
 
+/// Nanoseconds of the clock that all processes of this machine have in common.
+pub(super) fn machine_time() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    time.map_or(0, |time| time.as_nanos() as u64)
+}
+
 /// One connection: a subscriber, or the publisher.
 #[derive(Debug, Default)]
 pub(super) struct Session {
@@ -92,10 +98,8 @@ impl Feed {
     pub(super) fn new(common: Arc<Common>, index: usize, publish_to: Address) -> Self {
         let quota = common.part(common.share.connections, index);
         let size = common.plan.largest();
-        let machine = clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |time| std::time::Duration::from(time).as_nanos() as u64);
         Self {
-            offset: machine.saturating_sub(common.now()),
+            offset: common.offset,
             index,
             publish_to,
             size,
@@ -319,6 +323,7 @@ impl Handler for Feed {
             input.take_all();
             return Flow::Continue;
         }
+        self.recorder.tally.counts.received_bytes += input.len() as u64;
         let mut lines = 0;
         while let Some(end) = memchr(input.peek()) {
             let line = &input.take(end + 1)[..end];

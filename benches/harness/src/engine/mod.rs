@@ -130,6 +130,8 @@ struct Common {
     target: Address,
     material: Material,
     epoch: Instant,
+    /// What turns a time of this run into one of the machine, which all its processes know.
+    offset: u64,
     events: Sender<Event>,
     gauges: Gauges,
 }
@@ -196,6 +198,7 @@ pub(crate) fn run(plan: &Plan, share: Share, hooks: &dyn Hooks) -> Result<Tally>
         target: plan.target.address(),
         material,
         epoch: Instant::now(),
+        offset: broadcast::machine_time(),
         events: sender,
         gauges: Gauges::default(),
     });
