@@ -181,7 +181,13 @@ impl<T: Fn(Event)> Caller<T> {
             }
         }
         let outstanding = tally.active as usize;
-        self.stage = Stage::Talking(Talking { talk, begun, until: begun + talk.time, outstanding, tally: Box::new(tally) });
+        self.stage = Stage::Talking(Talking {
+            talk,
+            begun,
+            until: begun + talk.time,
+            outstanding,
+            tally: Box::new(tally),
+        });
         self.finish_if_answered();
     }
 
