@@ -15,7 +15,9 @@
 //!
 //!     fn on_request(&mut self, request: &Request<'_>, exchange: &mut Exchange<'_, Option<FileBody>>) {
 //!         let Some(path) = request.path().strip_prefix("/files/") else {
-//!             return _ = exchange.reply(StatusCode::NOT_FOUND).send(b"");
+//!             // It fails only where the client has gone.
+//!             let _ = exchange.reply(StatusCode::NOT_FOUND).send(b"");
+//!             return;
 //!         };
 //!         if let Ok(Some(body)) = self.files.answer(request, path, exchange) {
 //!             body.keep(exchange);
