@@ -109,7 +109,9 @@ fn replies_to_one_read_leave_in_one_write() {
     sent += exchange(&mut client, &GET.repeat(16), 16);
     eventually("the counters", || served.handle.total().bytes_out == sent);
     let after = served.handle.total();
-    assert_eq!((after.reads - before.reads, after.writes - before.writes), (1, 1));
+    // With mio's poll(2) backend a read that finds nothing has to follow.
+    let reads = if cfg!(mio_unsupported_force_poll_poll) { 2 } else { 1 };
+    assert_eq!((after.reads - before.reads, after.writes - before.writes), (reads, 1));
 }
 
 /// Accepts and does nothing.
