@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the redis example against Debian's redis-server: the same client, one server core each, by turns.
 #
-#   benches/redis.sh
+#   benches/redis.sh [ROW ..]     plain, deep, half, two
 #
 # ROUNDS (11) and REQUESTS (200000) make a run longer or shorter. For each row it prints the median of the
 # ratios of neighbouring runs, their quartiles, the median rates, and the server's CPU time per request.
@@ -121,15 +121,35 @@ start_example one 0 1
 start_example two 0,1 2
 start_redis redis 0
 
+row() {
+    case $1 in
+    plain) compare 'example : redis-server' one redis 1 ;;
+    deep)
+        compare 'example : redis-server, -P 16' one redis 1 -P 16
+        compare 'redis-server : itself, -P 16' redis redis 1 -P 16
+        ;;
+    half)
+        # redis-benchmark has no more to give in the rows above; half a core is what it can saturate.
+        halve 0
+        compare 'example : redis-server, half a core' one redis 1
+        compare 'example : redis-server, half a core, -P 16' one redis 1 -P 16
+        compare 'redis-server : itself, half a core, -P 16' redis redis 1 -P 16
+        whole
+        ;;
+    # The client shares both cores with the servers here, and has as many threads: compare the CPU time too.
+    two) compare 'two reactors : one, -P 16' two one 0,1 -P 16 --threads 2 ;;
+    *)
+        echo "redis.sh: no row is called $1" >&2
+        exit 2
+        ;;
+    esac
+}
+
 printf '| row | command | ratio | quartiles | a/s | b/s | a us CPU | b us CPU |\n'
 printf '|---|---|---|---|---|---|---|---|\n'
-compare 'example : redis-server' one redis 1
-compare 'example : redis-server, -P 16' one redis 1 -P 16
-compare 'redis-server : itself, -P 16' redis redis 1 -P 16
-# redis-benchmark has no more to give in the rows above; half a core is what it can saturate.
-halve 0
-compare 'example : redis-server, half a core, -P 16' one redis 1 -P 16
-compare 'redis-server : itself, half a core, -P 16' redis redis 1 -P 16
-whole
-# The client shares both cores with the servers here, and has as many threads: compare the CPU time too.
-compare 'two reactors : one, -P 16' two one 0,1 -P 16 --threads 2
+if (($# == 0)); then
+    set -- plain deep half two
+fi
+for name in "$@"; do
+    row "$name"
+done
