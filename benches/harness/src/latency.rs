@@ -190,46 +190,6 @@ impl<'de> Deserialize<'de> for Latencies {
         Self::decode(&hdr_v2_ns).map_err(|error| D::Error::custom(format!("{error:#}")))
     }
 }
-/// The percentiles that are compared, in nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: u64,
-    pub(crate) p99: u64,
-    pub(crate) p99_9: u64,
-    pub(crate) max: u64,
-}
-
-impl From<&Histogram<u64>> for Percentiles {
-    fn from(histogram: &Histogram<u64>) -> Self {
-        Self {
-            p50: histogram.value_at_quantile(0.50),
-            p99: histogram.value_at_quantile(0.99),
-            p99_9: histogram.value_at_quantile(0.999),
-            max: histogram.max(),
-        }
-    }
-}
-
-/// A histogram for a file: `[nanoseconds, count]` of every bucket that is not empty.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Buckets {
-    percentiles: Percentiles,
-    count: u64,
-    buckets: Vec<(u64, u64)>,
-}
-
-impl From<&Histogram<u64>> for Buckets {
-    fn from(histogram: &Histogram<u64>) -> Self {
-        Self {
-            percentiles: histogram.into(),
-            count: histogram.len(),
-            buckets: histogram
-                .iter_recorded()
-                .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
-                .collect(),
-        }
-    }
-}
 
 /// A duration in the unit that suits it, in nine columns at most.
 pub(crate) fn format_ns(ns: f64) -> String {
@@ -282,20 +242,6 @@ mod tests {
         assert_eq!(format_ns(2_500_000.0), "2.50 ms");
         assert_eq!(format_ns(3e9), "3.00 s");
         assert_eq!(format_ns(f64::NAN), "n/a");
-    }
-
-    #[test]
-    fn percentiles_and_buckets_agree() {
-        let mut latencies = histogram();
-        for ns in 1..=1_000 {
-            latencies.record(ns).unwrap();
-        }
-        let percentiles = Percentiles::from(&latencies);
-        assert_eq!((percentiles.p50, percentiles.p99), (500, 990));
-        assert_eq!((percentiles.p99_9, percentiles.max), (999, 1_000));
-        let buckets = Buckets::from(&latencies);
-        assert_eq!(buckets.count, 1_000);
-        assert_eq!(buckets.buckets.iter().map(|b| b.1).sum::<u64>(), 1_000);
     }
 
     #[test]

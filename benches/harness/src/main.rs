@@ -7,13 +7,11 @@ mod echo_server;
 mod engine;
 mod gate;
 mod interrupt;
-#[allow(dead_code)]
 mod latency;
 mod limits;
 mod load;
 mod measure;
 mod merge;
-#[allow(dead_code)]
 mod outcome;
 mod output;
 mod pattern;
@@ -22,7 +20,6 @@ mod preflight;
 mod process;
 mod protocol;
 mod report;
-#[allow(dead_code, unused_imports)]
 mod result;
 mod scenario;
 mod servers;
@@ -44,8 +41,7 @@ struct Cli {
 
 /// Each says in its arguments what it does.
 #[derive(Debug, Subcommand)]
-// There is one of it, for as long as the program runs.
-#[allow(clippy::large_enum_variant)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it, for as long as the program runs")]
 enum Command {
     /// Hold 10,000 connections to corelane's echo server, then use all of them.
     ///

@@ -4,13 +4,9 @@
 //! [`WithStatus::status`]; contexts may be added to the error later. `main` alone asks for it.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Error, Result};
-use serde_json::Value;
+use anyhow::{Error, Result};
 
 /// Why a command ended, as its exit status tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,24 +103,9 @@ pub(crate) fn line(error: &Error) -> String {
     lines.join("; ")
 }
 
-/// Creates the file for the outcome: better to fail now than after the measurement.
-pub(crate) fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("cannot create {}", path.display())).status(Status::Usage)
-}
-
-/// Writes an outcome as JSON.
-pub(crate) fn write(file: File, outcome: &Value) -> Result<()> {
-    let mut file = BufWriter::new(file);
-    serde_json::to_writer(&mut file, outcome)
-        .map_err(std::io::Error::from)
-        .and_then(|()| file.write_all(b"\n"))
-        .and_then(|()| file.flush())
-        .context("cannot write the outcome")
-}
-
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
+    use anyhow::{Context, anyhow};
 
     use super::*;
 

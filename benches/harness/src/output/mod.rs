@@ -4,7 +4,6 @@
 //! written should fail then) and [`Output::deliver`] at the end. `report` and `merge` read files.
 
 pub(crate) mod format;
-#[allow(dead_code)]
 pub(crate) mod live;
 
 mod csv;
