@@ -82,6 +82,8 @@ impl Latencies {
 
     /// Adds all of another's.
     pub(crate) fn merge(&mut self, other: &Self) -> Result<()> {
+        // One that was read from a file does not grow by itself.
+        self.0.auto(true);
         self.0.add(&other.0).map_err(|error| anyhow!("cannot merge histograms: {error}"))
     }
 
