@@ -11,6 +11,9 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use super::cgroup::{self, Bounded};
 use crate::limits;
 
+/// What a small request and its reply can put into the queue of one CPU: each a packet and what acknowledges it.
+pub(super) const PACKETS_PER_REQUEST: u64 = 4;
+
 /// The limits of this host that many connections meet. `None`: this system does not tell, or has no such limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
@@ -33,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) pid_max: Option<u64>,
     pub(crate) conntrack: Option<Conntrack>,
     pub(crate) somaxconn: Option<u64>,
+    /// Packets that may wait for one CPU; those over loopback do.
+    pub(crate) packet_backlog: Option<u64>,
     /// Pages of TCP's buffers: the last two values are where the kernel presses, and where it stops.
     pub(crate) tcp_mem: Option<[u64; 3]>,
 }
@@ -84,8 +89,14 @@ impl Host {
             pid_max: one("kernel/pid_max"),
             conntrack,
             somaxconn: one("net/core/somaxconn"),
+            packet_backlog: one("net/core/netdev_max_backlog"),
             tcp_mem: sysctl("net/ipv4/tcp_mem").and_then(|values| values.try_into().ok()),
         })
+    }
+
+    /// Small requests that may be under way over loopback at a time without a packet that is dropped.
+    pub(crate) fn wave(&self) -> Option<u64> {
+        self.packet_backlog.map(|packets| (packets / PACKETS_PER_REQUEST).max(1))
     }
 
     /// How many ports there are for outgoing connections.
@@ -144,6 +155,7 @@ pub(super) mod tests {
             pid_max: Some(1 << 22),
             conntrack: None,
             somaxconn: Some(4_096),
+            packet_backlog: Some(1 << 30),
             tcp_mem: Some([1 << 30, 1 << 31, 1 << 32]),
         }
     }
@@ -166,6 +178,7 @@ pub(super) mod tests {
             &[
                 ("proc/sys/fs/file-nr", "1504\t0\t2466177\n"),
                 ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
+                ("proc/sys/net/core/netdev_max_backlog", "1000\n"),
                 ("proc/sys/net/ipv4/tcp_mem", "287901\t383868\t575802\n"),
                 ("proc/sys/net/netfilter/nf_conntrack_max", "262144\n"),
                 ("proc/sys/net/netfilter/nf_conntrack_count", "7\n"),
@@ -183,6 +196,7 @@ pub(super) mod tests {
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(host.file_max, Some(Bounded { limit: 2_466_177, used: 1_504 }));
         assert_eq!((host.port_count(), host.memory), (28_232, Some(23_508 * 1_024)));
+        assert_eq!((host.packet_backlog, host.wave()), (Some(1_000), Some(250)));
         assert_eq!(host.tcp_mem, Some([287_901, 383_868, 575_802]));
         assert_eq!(host.conntrack.unwrap().table, Bounded { limit: 262_144, used: 7 });
         assert_eq!(host.cgroup_memory, Some(Bounded { limit: 5_000, used: 1_000 }));

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::host::Host;
+use super::host::{Host, PACKETS_PER_REQUEST};
 use super::layout::Layout;
 use crate::output::format::{bytes, count};
 
@@ -272,6 +272,16 @@ fn network(host: &Host, need: &Need<'_>, totals: &Totals) -> Vec<Limit> {
                 "{}: opening is paced so that it does not overflow, others may not do so",
                 sysctl(name, BACKLOG)
             )
+        }));
+    }
+    if let (Some(packets), Some(wave), Role::Both) = (host.packet_backlog, host.wave(), need.role) {
+        let name = "net.core.netdev_max_backlog";
+        let needed = need.connections.saturating_mul(PACKETS_PER_REQUEST);
+        let limit = Limit::new(name, "packets over loopback that wait for one CPU", packets, needed);
+        let advice =
+            || format!("{}, so that every connection can have a message under way", sysctl(name, needed));
+        limits.push(limit.exceeded(needed > packets, Verdict::Around, advice).around(|| {
+            format!("{} messages are under way at a time, connection after connection", count(wave))
         }));
     }
     if let Some([low, pressure, high]) = host.tcp_mem {

@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn a_storm_is_paced_to_what_the_queue_of_packets_holds() {
+        let mut host = host(20_000);
+        host.packet_backlog = Some(1_000);
+        let both = report(&host, 10_000, Role::Both);
+        let backlog = limit(&both, "net.core.netdev_max_backlog");
+        assert_eq!(backlog.verdict, Verdict::Around);
+        assert!(backlog.around.as_ref().unwrap().contains("250 messages"), "{backlog:?}");
+        assert!(backlog.advice.as_ref().unwrap().contains("netdev_max_backlog=40000"), "{backlog:?}");
+        assert_eq!(limit(&report(&host, 250, Role::Both), backlog.name).verdict, Verdict::Fits);
+    }
+
+    #[test]
     fn a_table_that_tracks_nothing_is_no_limit() {
         let mut host = host(20_000);
         host.conntrack = Some(Conntrack { table: Bounded { limit: 1, used: 0 }, is_tracking: false });

@@ -1,6 +1,7 @@
-//! The client's handler: dials, keeps one message in flight on each connection, and verifies what
-//! comes back.
+//! The client's handler: dials, keeps one message in flight on each connection, or on as many as may be at a time, and
+//! verifies what comes back.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -86,7 +87,36 @@ struct Talking {
     until: Instant,
     /// Connections that have not had all their replies.
     outstanding: usize,
+    /// Connections whose turn to send has not come, as many messages as may be are under way.
+    waiting: VecDeque<ConnId>,
+    /// Messages under way.
+    under_way: u64,
+    /// The next turn of the reactor has those that wait send.
+    is_called: bool,
     tally: Box<Tally>,
+}
+
+impl Talking {
+    fn has_room(&self) -> bool {
+        self.under_way < self.talk.wave
+    }
+
+    /// Whether a connection that has carried so many messages is to carry another.
+    fn goes_on(&self, messages: u32, now: Instant) -> bool {
+        messages < self.talk.rounds || now < self.until
+    }
+
+    /// When a message that is sent now was due: where each sends once, all are due at the beginning.
+    fn due(&self, now: Instant) -> Instant {
+        if self.talk.time.is_zero() && self.talk.rounds == 1 { self.begun } else { now }
+    }
+
+    /// A connection has carried all its messages.
+    fn complete(&mut self, messages: u32) {
+        self.tally.fewest = self.tally.fewest.min(messages);
+        self.tally.most = self.tally.most.max(messages);
+        self.outstanding -= 1;
+    }
 }
 
 /// What the handlers of all reactors have in common.
@@ -169,46 +199,82 @@ impl<T: Fn(Event)> Caller<T> {
     fn begin(&mut self, talk: Talk, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
         let begun = Instant::now();
         let connect = std::mem::take(&mut self.connect);
-        let mut tally = Tally { connect, ..Tally::new() };
+        let mut waiting = VecDeque::new();
         for (id, session) in sessions.iter_mut().filter(|(_, session)| is_active(session.index, talk.active))
         {
             session.messages = 0;
-            let message = session.begin(self.common.pattern, talk.size, begun, Instant::now());
-            let written = core.write(id, message);
-            tally.active += 1;
-            if !written.is_taken() {
-                self.fail(Blame::Host, unwritten(id, written));
-            }
+            waiting.push_back(id);
         }
-        let outstanding = tally.active as usize;
         self.stage = Stage::Talking(Talking {
             talk,
             begun,
             until: begun + talk.time,
-            outstanding,
-            tally: Box::new(tally),
+            outstanding: waiting.len(),
+            tally: Box::new(Tally { connect, active: waiting.len() as u64, ..Tally::new() }),
+            waiting,
+            under_way: 0,
+            is_called: false,
         });
+        self.send_waiting(sessions, core);
+    }
+
+    /// Has those that wait send, as many as may be under way.
+    fn send_waiting(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
+        let Stage::Talking(talking) = &mut self.stage else { return };
+        talking.is_called = false;
+        let mut unsent = None;
+        while talking.has_room()
+            && let Some(id) = talking.waiting.pop_front()
+        {
+            // One that is gone has been told of as lost.
+            let Some(session) = sessions.get_mut(id) else { continue };
+            let now = Instant::now();
+            if !talking.goes_on(session.messages, now) {
+                talking.complete(session.messages);
+                continue;
+            }
+            talking.under_way += 1;
+            let message = session.begin(self.common.pattern, talking.talk.size, talking.due(now), now);
+            let written = core.write(id, message);
+            if !written.is_taken() {
+                unsent = Some(unwritten(id, written));
+            }
+        }
+        if let Some(problem) = unsent {
+            self.fail(Blame::Host, problem);
+        }
         self.finish_if_answered();
     }
 
     /// Takes in what came back; returns the next message if one is to be sent.
-    fn receive(&mut self, session: &mut Session, received: &[u8]) -> Result<Option<&'static [u8]>, String> {
+    fn receive(
+        &mut self,
+        session: &mut Session,
+        received: &[u8],
+        conn: &mut Conn<'_>,
+    ) -> Result<Option<&'static [u8]>, String> {
         if !session.take(self.common.pattern, received)? {
             return Ok(None);
         }
-        let Stage::Talking(Talking { talk, begun, until, outstanding, tally }) = &mut self.stage else {
-            return Ok(None);
-        };
+        let Stage::Talking(talking) = &mut self.stage else { return Ok(None) };
         let now = Instant::now();
         let since = |then: Instant| now.saturating_duration_since(then);
-        tally.count(since(session.due), since(session.sent), since(*begun), talk.size);
+        let size = talking.talk.size;
+        talking.tally.count(since(session.due), since(session.sent), since(talking.begun), size);
         session.messages += 1;
-        if now < *until || session.messages < talk.rounds {
-            return Ok(Some(session.begin(self.common.pattern, talk.size, now, now)));
+        let goes_on = talking.goes_on(session.messages, now);
+        if goes_on && talking.waiting.is_empty() {
+            return Ok(Some(session.begin(self.common.pattern, size, now, now)));
         }
-        tally.fewest = tally.fewest.min(session.messages);
-        tally.most = tally.most.max(session.messages);
-        *outstanding -= 1;
+        talking.under_way -= 1;
+        if goes_on {
+            talking.waiting.push_back(conn.id());
+        } else {
+            talking.complete(session.messages);
+        }
+        if !talking.waiting.is_empty() && !std::mem::replace(&mut talking.is_called, true) {
+            conn.core().set_timer(Duration::ZERO, 0);
+        }
         self.finish_if_answered();
         Ok(None)
     }
@@ -249,7 +315,7 @@ impl<T: Fn(Event) + 'static> Handler for Caller<T> {
     }
 
     fn on_data(&mut self, conn: &mut Conn<'_>, session: &mut Session, input: &mut Input<'_>) -> Flow {
-        match self.receive(session, input.take_all()) {
+        match self.receive(session, input.take_all(), conn) {
             Ok(None) => Flow::Continue,
             Ok(Some(message)) => {
                 let written = conn.write(message);
@@ -294,8 +360,10 @@ impl<T: Fn(Event) + 'static> Handler for Caller<T> {
     }
 
     fn on_timer(&mut self, _: TimerId, _: u64, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
-        if let Stage::Waiting(talk) = self.stage {
-            self.begin(talk, sessions, core);
+        match self.stage {
+            Stage::Waiting(talk) => self.begin(talk, sessions, core),
+            Stage::Talking(_) => self.send_waiting(sessions, core),
+            Stage::Idle | Stage::Parting => {}
         }
     }
 

@@ -168,6 +168,10 @@ mod tests {
 
     /// What the first reactor that has something to tell tells of ten messages on four connections.
     fn talk_to(treat: fn(&mut Vec<u8>) -> bool) -> Event {
+        talk_in_waves(treat, u64::MAX)
+    }
+
+    fn talk_in_waves(treat: fn(&mut Vec<u8>) -> bool, wave: u64) -> Event {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut client, events) = start(listener.local_addr().unwrap());
         client.dial(4).unwrap();
@@ -186,6 +190,7 @@ mod tests {
             at: Monotonic::now().unwrap().after(Duration::from_millis(5)),
             time: Duration::ZERO,
             deadline: Duration::from_millis(300),
+            wave,
         };
         client.talk(talk).unwrap();
         events.recv_timeout(Duration::from_secs(10)).unwrap()
@@ -204,6 +209,12 @@ mod tests {
         assert_eq!((tally.messages, tally.fewest, tally.most, tally.active), (20, 10, 10, 2));
         assert_eq!((tally.corrected.count(), tally.raw.count(), tally.connect.count()), (20, 20, 2));
         assert_eq!(tally.verified, 2_000);
+    }
+
+    #[test]
+    fn every_connection_gets_its_turn_in_a_narrow_wave() {
+        let Event::Talked(tally) = talk_in_waves(|_| true, 1) else { panic!("no tally") };
+        assert_eq!((tally.messages, tally.fewest, tally.most, tally.active), (20, 10, 10, 2));
     }
 
     #[test]

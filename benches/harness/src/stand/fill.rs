@@ -129,14 +129,16 @@ pub(super) fn talk(run: &Run<'_>, label: &str, active: f64, talked: &Talked) -> 
     target.settings.insert("size".to_owned(), json!(run.args.size));
     target.settings.insert("active_percent".to_owned(), json!(active));
     target.settings.insert("active_connections".to_owned(), json!(tally.active));
+    target.settings.insert("in_flight_at_most".to_owned(), json!(run.plan.wave));
     target.settings.insert("fewest_on_a_connection".to_owned(), json!(tally.fewest));
     target.settings.insert("most_on_a_connection".to_owned(), json!(tally.most));
     target.notes.push(format!(
-        "{} connections active, {} to {} messages of {} B on each, one in flight",
+        "{} connections active, {} to {} messages of {} B on each, {} in flight at a time",
         count(tally.active),
         count(tally.fewest.into()),
         count(tally.most.into()),
-        run.args.size
+        run.args.size,
+        count(run.plan.wave.map_or(tally.active, |wave| wave.min(tally.active)))
     ));
     target.started_unix_ms -= elapsed.as_millis() as u64;
     target.seconds = seconds;

@@ -18,6 +18,8 @@ pub(super) struct Plan {
     pub(super) client_reactors: usize,
     pub(super) server_cpus: CpuList,
     pub(super) client_cpus: CpuList,
+    /// Messages under way at a time on all connections together; null: one on each.
+    pub(super) wave: Option<u64>,
     /// Limits that are not met, whether there was a way around or not.
     pub(super) limits: Vec<Limit>,
 }
@@ -55,6 +57,7 @@ impl Plan {
             layout: spread,
             server_cpus,
             client_cpus,
+            wave: host.wave(),
             limits,
         };
         plan.ensure_possible(host)?;
@@ -79,6 +82,12 @@ impl Plan {
                 Err(outcome::ends(Status::HostLimits, format!("this host does not allow it: {line}")))
             }
         }
+    }
+
+    /// Messages that one reactor of the clients may have under way.
+    pub(super) fn wave(&self) -> u64 {
+        let reactors = self.layout.client_processes * self.client_reactors as u64;
+        self.wave.map_or(u64::MAX, |wave| (wave / reactors.max(1)).max(1))
     }
 
     /// What will be done, in a line.

@@ -80,7 +80,8 @@ impl Run<'_> {
         let before = (self.server_meter.read()?, self.client_meter.read()?);
         let at = Monotonic::now()?.after(lead);
         let begun = Instant::now() + at.left()?;
-        let talk = Talk { size, rounds, active, at, time, deadline: self.args.deadline };
+        let talk =
+            Talk { size, rounds, active, at, time, deadline: self.args.deadline, wave: self.plan.wave() };
         for index in 0..self.clients.len() {
             self.crew.tell(self.clients[index], &Order::Talk(talk))?;
         }

@@ -96,6 +96,8 @@ pub(crate) struct Talk {
     pub(crate) time: Duration,
     /// How long a reply may take.
     pub(crate) deadline: Duration,
+    /// Messages of a reactor that are under way at a time; connections beyond these wait for their turn.
+    pub(crate) wave: u64,
 }
 
 /// A time that all processes of this host share (CLOCK_MONOTONIC), in nanoseconds.
