@@ -23,6 +23,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub mod blocking;
+pub mod epoll;
 pub mod external;
 pub mod raw;
 mod steering;

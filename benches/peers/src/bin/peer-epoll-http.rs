@@ -2,16 +2,14 @@
 //! measured with.
 //!
 //! It counts the empty lines that end requests and answers each with the same bytes. Everything else is as in
-//! `peer-epoll`: edge-triggered, one `epoll_ctl` a connection, one `recv` and one `send` for all the requests of
-//! a segment, and while the kernel refuses replies nothing more is read.
+//! `peer-epoll`: one `recv` and one `send` for all the requests of a segment.
 
-use std::convert::Infallible;
-use std::io::{self, ErrorKind};
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::RawFd;
 
-use corelane_peers::raw::{accept4, epoll_create, epoll_ctl, epoll_wait, recv, send_all};
-use corelane_peers::{ACCEPT_RETRY, Peer};
+use corelane_peers::Peer;
+use corelane_peers::epoll::{Service, Worker};
+use corelane_peers::raw::send_all;
 use memchr::memmem::Finder;
 
 /// What a parser would answer `GET /plaintext` with, as long as the HTTP layer's own reply.
@@ -24,192 +22,59 @@ const END: &[u8] = b"\r\n\r\n";
 /// Replies that one `send` can hold.
 const REPLIES: usize = 1024;
 
-/// Events taken from the kernel at a time.
-const EVENTS: usize = 1024;
-
-/// The read buffer that all connections of a thread share.
-const BUFFER: usize = 64 * 1024;
-
-/// Reads that a connection which never runs dry gets before it is the others' turn.
-const TURN: usize = 16;
-
-/// Slots made at the start; the table doubles only if descriptors go beyond.
-const SLOTS: usize = 64 * 1024;
-
-const INTEREST: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
-const WRITABLE: u32 = libc::EPOLLOUT as u32;
-const FINISHED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP) as u32;
-const FAILED: u32 = libc::EPOLLERR as u32;
-
 fn main() -> ! {
     let about = "HTTP server written by hand on epoll that answers all requests alike, thread per core";
-    Peer::with_listener_per_thread(env!("CARGO_BIN_NAME"), about).serve_per_thread(Worker::new, Worker::run)
+    Peer::with_listener_per_thread(env!("CARGO_BIN_NAME"), about)
+        .serve_per_thread(|listener| Worker::new(listener, Alike::new()), Worker::run)
+}
+
+/// Answers all requests alike.
+struct Alike {
+    replies: Box<[u8]>,
+    end: Finder<'static>,
+}
+
+impl Alike {
+    fn new() -> Self {
+        Self { replies: REPLY.repeat(REPLIES).into(), end: Finder::new(END) }
+    }
 }
 
 #[derive(Default)]
-struct Slot {
-    connection: Option<OwnedFd>,
+struct State {
     /// Bytes of replies that the kernel would not take yet.
     owed: usize,
     /// How much of [`END`] the bytes received so far end with.
     matched: usize,
 }
 
-/// What to do with a connection after its turn.
-enum Next {
-    /// Wait for its next edge.
-    Wait,
-    /// It has more to read, and there will be no edge for that.
-    Again,
-    Close,
-}
+impl Service for Alike {
+    type State = State;
 
-struct Worker {
-    epoll: OwnedFd,
-    listener: TcpListener,
-    /// Indexed by descriptor. One is in a batch of events once at most, and is closed and freed for
-    /// reuse only when its event is handled, so an event can never be meant for an earlier owner of
-    /// its slot.
-    slots: Vec<Slot>,
-    shared: Shared,
-    /// Accepting failed for want of resources, and the edge that announced the connections is gone.
-    accept_later: bool,
-}
-
-/// What all connections of a thread use.
-struct Shared {
-    buffer: Box<[u8]>,
-    replies: Box<[u8]>,
-    end: Finder<'static>,
-}
-
-impl Worker {
-    fn new(listener: TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let epoll = epoll_create()?;
-        epoll_ctl(&epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), (libc::EPOLLIN | libc::EPOLLET) as u32)?;
-        let mut slots = Vec::new();
-        slots.resize_with(SLOTS, Slot::default);
-        let shared = Shared {
-            buffer: vec![0; BUFFER].into(),
-            replies: REPLY.repeat(REPLIES).into(),
-            end: Finder::new(END),
-        };
-        Ok(Self { epoll, listener, slots, shared, accept_later: false })
+    #[inline]
+    fn owes(state: &State) -> bool {
+        state.owed > 0
     }
 
-    fn run(mut self) -> io::Result<Infallible> {
-        let listener = self.listener.as_raw_fd();
-        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
-        loop {
-            let timeout = if self.accept_later { ACCEPT_RETRY.as_millis() as i32 } else { -1 };
-            let count = match epoll_wait(&self.epoll, &mut events, timeout) {
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-                Err(error) => return Err(error),
-            };
-            for event in &events[..count] {
-                let fd = event.u64 as RawFd;
-                if fd == listener {
-                    self.accept();
-                } else {
-                    self.ready(fd, event.events);
-                }
-            }
-            if self.accept_later {
-                self.accept();
-            }
-        }
+    fn pay(&mut self, fd: RawFd, state: &mut State) -> io::Result<bool> {
+        pay(fd, state, &self.replies)
     }
 
-    fn accept(&mut self) {
-        self.accept_later = false;
-        loop {
-            match accept4(&self.listener) {
-                Ok(connection) => self.add(connection),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return,
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    _ => {
-                        self.accept_later = true;
-                        return;
-                    }
-                },
-            }
-        }
+    #[inline]
+    fn answer(&mut self, fd: RawFd, state: &mut State, received: &[u8]) -> io::Result<bool> {
+        state.owed = count_ends(received, &mut state.matched, &self.end) * REPLY.len();
+        pay(fd, state, &self.replies)
     }
-
-    fn add(&mut self, connection: OwnedFd) {
-        let fd = connection.as_raw_fd();
-        // Refused for want of memory only: dropping the connection closes it.
-        if epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, fd, INTEREST).is_ok() {
-            let index = fd as usize;
-            if index >= self.slots.len() {
-                self.slots.resize_with((index + 1).next_power_of_two(), Slot::default);
-            }
-            self.slots[index].connection = Some(connection);
-        }
-    }
-
-    fn ready(&mut self, fd: RawFd, events: u32) {
-        let slot = &mut self.slots[fd as usize];
-        let keep = match turn(fd, events, slot, &mut self.shared) {
-            Next::Wait => true,
-            // Queues it behind the others that are ready.
-            Next::Again => epoll_ctl(&self.epoll, libc::EPOLL_CTL_MOD, fd, INTEREST).is_ok(),
-            Next::Close => false,
-        };
-        if !keep {
-            *slot = Slot::default();
-        }
-    }
-}
-
-fn turn(fd: RawFd, events: u32, slot: &mut Slot, shared: &mut Shared) -> Next {
-    if events & FAILED != 0 {
-        return Next::Close;
-    }
-    if slot.owed > 0 {
-        match pay(fd, slot, &shared.replies) {
-            Ok(true) => {}
-            Ok(false) => return Next::Wait,
-            Err(_) => return Next::Close,
-        }
-        // The edges of what arrived meanwhile are gone, so it is read now.
-    } else if events & !WRITABLE == 0 {
-        return Next::Wait;
-    }
-    for _ in 0..TURN {
-        let read = match recv(fd, &mut shared.buffer) {
-            Ok(0) => return Next::Close,
-            Ok(read) => read,
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => return Next::Wait,
-                ErrorKind::Interrupted => continue,
-                _ => return Next::Close,
-            },
-        };
-        slot.owed = count_ends(&shared.buffer[..read], &mut slot.matched, &shared.end) * REPLY.len();
-        match pay(fd, slot, &shared.replies) {
-            Ok(true) => {}
-            Ok(false) => return Next::Wait,
-            Err(_) => return Next::Close,
-        }
-        if read < shared.buffer.len() && events & FINISHED == 0 {
-            return Next::Wait;
-        }
-    }
-    Next::Again
 }
 
 /// Sends replies until none is owed or the kernel refuses; whether none is.
-fn pay(fd: RawFd, slot: &mut Slot, replies: &[u8]) -> io::Result<bool> {
-    while slot.owed > 0 {
+fn pay(fd: RawFd, state: &mut State, replies: &[u8]) -> io::Result<bool> {
+    while state.owed > 0 {
         // The rest of a reply begun before, then whole ones.
-        let start = (REPLY.len() - slot.owed % REPLY.len()) % REPLY.len();
-        let bytes = &replies[start..replies.len().min(start + slot.owed)];
+        let start = (REPLY.len() - state.owed % REPLY.len()) % REPLY.len();
+        let bytes = &replies[start..replies.len().min(start + state.owed)];
         let sent = send_all(fd, bytes)?;
-        slot.owed -= sent;
+        state.owed -= sent;
         if sent < bytes.len() {
             return Ok(false);
         }

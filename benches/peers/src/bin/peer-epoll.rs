@@ -1,41 +1,20 @@
 //! Echo server written by hand on epoll, thread per core: the yardstick that corelane is measured
 //! with.
-//!
-//! Edge-triggered: a connection costs one `epoll_ctl`, and an exchange one `recv` and one `send`. A
-//! read that did not fill the buffer has drained the socket, so no second one is made to hear that,
-//! unless the peer has finished: no further edge would announce the end of the stream. While the
-//! kernel refuses to take what was read, nothing more is read, so a connection never holds more
-//! than one buffer.
 
-use std::convert::Infallible;
-use std::io::{self, ErrorKind};
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::RawFd;
 
-use corelane_peers::raw::{accept4, epoll_create, epoll_ctl, epoll_wait, recv, send_all};
-use corelane_peers::{ACCEPT_RETRY, Peer};
-
-/// Events taken from the kernel at a time.
-const EVENTS: usize = 1024;
-
-/// The read buffer that all connections of a thread share.
-const BUFFER: usize = 64 * 1024;
-
-/// Reads that a connection which never runs dry gets before it is the others' turn.
-const TURN: usize = 16;
-
-/// Slots made at the start; the table doubles only if descriptors go beyond.
-const SLOTS: usize = 64 * 1024;
-
-const INTEREST: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
-const WRITABLE: u32 = libc::EPOLLOUT as u32;
-const FINISHED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP) as u32;
-const FAILED: u32 = libc::EPOLLERR as u32;
+use corelane_peers::Peer;
+use corelane_peers::epoll::{Service, Worker};
+use corelane_peers::raw::send_all;
 
 fn main() -> ! {
     let about = "TCP echo server written by hand on epoll, thread per core";
-    Peer::with_listener_per_thread(env!("CARGO_BIN_NAME"), about).serve_per_thread(Worker::new, Worker::run)
+    Peer::with_listener_per_thread(env!("CARGO_BIN_NAME"), about)
+        .serve_per_thread(|listener| Worker::new(listener, Echo), Worker::run)
 }
+
+struct Echo;
 
 /// What the kernel would not take yet.
 struct Pending {
@@ -43,149 +22,32 @@ struct Pending {
     sent: usize,
 }
 
-#[derive(Default)]
-struct Slot {
-    connection: Option<OwnedFd>,
+impl Service for Echo {
     /// Boxed, as it is rare and the table is large.
-    pending: Option<Box<Pending>>,
-}
+    type State = Option<Box<Pending>>;
 
-/// What to do with a connection after its turn.
-enum Next {
-    /// Wait for its next edge.
-    Wait,
-    /// It has more to read, and there will be no edge for that.
-    Again,
-    Close,
-}
-
-struct Worker {
-    epoll: OwnedFd,
-    listener: TcpListener,
-    /// Indexed by descriptor. One is in a batch of events once at most, and is closed and freed for
-    /// reuse only when its event is handled, so an event can never be meant for an earlier owner of
-    /// its slot.
-    slots: Vec<Slot>,
-    buffer: Box<[u8]>,
-    /// Accepting failed for want of resources, and the edge that announced the connections is gone.
-    accept_later: bool,
-}
-
-impl Worker {
-    fn new(listener: TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let epoll = epoll_create()?;
-        epoll_ctl(&epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), (libc::EPOLLIN | libc::EPOLLET) as u32)?;
-        let mut slots = Vec::new();
-        slots.resize_with(SLOTS, Slot::default);
-        Ok(Self { epoll, listener, slots, buffer: vec![0; BUFFER].into(), accept_later: false })
+    #[inline]
+    fn owes(state: &Self::State) -> bool {
+        state.is_some()
     }
 
-    fn run(mut self) -> io::Result<Infallible> {
-        let listener = self.listener.as_raw_fd();
-        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
-        loop {
-            let timeout = if self.accept_later { ACCEPT_RETRY.as_millis() as i32 } else { -1 };
-            let count = match epoll_wait(&self.epoll, &mut events, timeout) {
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-                Err(error) => return Err(error),
-            };
-            for event in &events[..count] {
-                let fd = event.u64 as RawFd;
-                if fd == listener {
-                    self.accept();
-                } else {
-                    self.ready(fd, event.events);
-                }
-            }
-            if self.accept_later {
-                self.accept();
+    fn pay(&mut self, fd: RawFd, state: &mut Self::State) -> io::Result<bool> {
+        if let Some(rest) = state {
+            rest.sent += send_all(fd, &rest.bytes[rest.sent..])?;
+            if rest.sent < rest.bytes.len() {
+                return Ok(false);
             }
         }
+        *state = None;
+        Ok(true)
     }
 
-    fn accept(&mut self) {
-        self.accept_later = false;
-        loop {
-            match accept4(&self.listener) {
-                Ok(connection) => self.add(connection),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return,
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    _ => {
-                        self.accept_later = true;
-                        return;
-                    }
-                },
-            }
+    #[inline]
+    fn answer(&mut self, fd: RawFd, state: &mut Self::State, received: &[u8]) -> io::Result<bool> {
+        let sent = send_all(fd, received)?;
+        if sent < received.len() {
+            *state = Some(Box::new(Pending { bytes: received[sent..].into(), sent: 0 }));
         }
+        Ok(sent == received.len())
     }
-
-    fn add(&mut self, connection: OwnedFd) {
-        let fd = connection.as_raw_fd();
-        // Refused for want of memory only: dropping the connection closes it.
-        if epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, fd, INTEREST).is_ok() {
-            let index = fd as usize;
-            if index >= self.slots.len() {
-                self.slots.resize_with((index + 1).next_power_of_two(), Slot::default);
-            }
-            self.slots[index].connection = Some(connection);
-        }
-    }
-
-    fn ready(&mut self, fd: RawFd, events: u32) {
-        let slot = &mut self.slots[fd as usize];
-        let keep = match turn(fd, events, &mut slot.pending, &mut self.buffer) {
-            Next::Wait => true,
-            // Queues it behind the others that are ready.
-            Next::Again => epoll_ctl(&self.epoll, libc::EPOLL_CTL_MOD, fd, INTEREST).is_ok(),
-            Next::Close => false,
-        };
-        if !keep {
-            *slot = Slot::default();
-        }
-    }
-}
-
-fn turn(fd: RawFd, events: u32, pending: &mut Option<Box<Pending>>, buffer: &mut [u8]) -> Next {
-    if events & FAILED != 0 {
-        return Next::Close;
-    }
-    if let Some(rest) = pending {
-        match send_all(fd, &rest.bytes[rest.sent..]) {
-            Ok(sent) => rest.sent += sent,
-            Err(_) => return Next::Close,
-        }
-        if rest.sent < rest.bytes.len() {
-            return Next::Wait;
-        }
-        // The edges of what arrived meanwhile are gone, so it is read now.
-        *pending = None;
-    } else if events & !WRITABLE == 0 {
-        return Next::Wait;
-    }
-    for _ in 0..TURN {
-        let read = match recv(fd, buffer) {
-            Ok(0) => return Next::Close,
-            Ok(read) => read,
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => return Next::Wait,
-                ErrorKind::Interrupted => continue,
-                _ => return Next::Close,
-            },
-        };
-        let sent = match send_all(fd, &buffer[..read]) {
-            Ok(sent) => sent,
-            Err(_) => return Next::Close,
-        };
-        if sent < read {
-            *pending = Some(Box::new(Pending { bytes: buffer[sent..read].into(), sent: 0 }));
-            return Next::Wait;
-        }
-        if read < buffer.len() && events & FINISHED == 0 {
-            return Next::Wait;
-        }
-    }
-    Next::Again
 }

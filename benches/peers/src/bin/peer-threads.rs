@@ -4,14 +4,12 @@
 //! accepted it, so `--pin` and `--steer` mean here what they mean for the other peers.
 
 use std::convert::Infallible;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io;
+use std::net::TcpListener;
 use std::thread;
 
+use corelane_peers::blocking::echo;
 use corelane_peers::{ACCEPT_RETRY, Peer};
-
-/// A connection's buffer, on the heap.
-const BUFFER: usize = 64 * 1024;
 
 /// A connection's stack. The loop below needs a few hundred bytes of it; the rest is room for a
 /// signal frame and for what the standard library keeps there. The default of 2 MiB would exhaust
@@ -38,18 +36,5 @@ fn run(listener: TcpListener) -> io::Result<Infallible> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => thread::sleep(ACCEPT_RETRY),
         }
-    }
-}
-
-fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        stream.write_all(&buffer[..read])?;
     }
 }

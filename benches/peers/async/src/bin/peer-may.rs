@@ -1,14 +1,12 @@
 //! Echo server on may: a stackful coroutine for each connection.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd};
 
+use corelane_peers::blocking::echo;
 use corelane_peers::{ACCEPT_RETRY, Peer};
-use may::net::{TcpListener, TcpStream};
+use may::net::TcpListener;
 use may::{coroutine, go};
-
-/// A connection's buffer, on the heap.
-const BUFFER: usize = 64 * 1024;
 
 fn main() -> ! {
     let peer = Peer::with_one_listener(env!("CARGO_BIN_NAME"), "TCP echo server on may, with coroutines");
@@ -34,18 +32,5 @@ fn serve(listener: &TcpListener) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => coroutine::sleep(ACCEPT_RETRY),
         }
-    }
-}
-
-fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        stream.write_all(&buffer[..read])?;
     }
 }
