@@ -300,6 +300,24 @@ mod tests {
         assert_eq!(of([5, 6, 7]).corrected(1_000), of([5, 6, 7]));
     }
 
+    /// What came over a channel or from a file has bounds that just hold its values: a larger one must still fit.
+    #[test]
+    fn one_that_was_decoded_grows_when_it_is_merged() {
+        let decoded = |mut latencies: Latencies, ns: u64| {
+            latencies.record(ns);
+            Latencies::decode(&latencies.encode().unwrap()).unwrap()
+        };
+        for make in [Latencies::coarse, Latencies::new] {
+            let (small, large) = (decoded(make(), 1_000), decoded(make(), 5_000_000_000));
+            for (mut merged, other) in [(small.clone(), &large), (large.clone(), &small)] {
+                merged.merge(other).unwrap();
+                let most = merged.max_us().unwrap();
+                assert!(merged.count() == 2 && (5e6..5.05e6).contains(&most), "{most}");
+                assert!(merged.quantile_us(0.5).unwrap() < 1.02);
+            }
+        }
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::test_runner::Config::with_cases(40))]
 
