@@ -62,6 +62,148 @@ fn corrected_and_raw_latencies_stand_side_by_side() {
     assert!(generator["utilisation"].is_f64() && generator["server_utilisation"].is_f64(), "{generator}");
 }
 
+/// A closed loop has no intended start: what it corrects is an estimate, and says how it was made.
+#[test]
+fn a_closed_loop_has_both_latencies_too() {
+    let file = scratch("run-closed-phases.csv");
+    let arguments = "run --server builtin -c 4 --duration 300ms --warmup 50ms";
+    let (ended, result) =
+        ended_with_result("run-closed-phases", &format!("{arguments} --csv {}", file.display()));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let reply = &result["targets"][0]["phases"]["reply"];
+    let [corrected, raw] = ["corrected", "raw"].map(|which| reply[which]["count"].as_u64().unwrap());
+    assert!(corrected >= raw && raw > 0, "{reply}");
+    assert!(reply["filled_every_us"].as_f64().unwrap() > 0.0, "{reply}");
+    assert!(
+        ended.stdout.contains("reply corrected") && ended.stdout.contains("reply raw"),
+        "{}",
+        ended.stdout
+    );
+    assert!(ended.stdout.contains("corrected is an estimate"), "{}", ended.stdout);
+    let rows = std::fs::read_to_string(&file).unwrap();
+    assert!(rows.contains("target,reply,corrected,") && rows.contains("target,reply,raw,"), "{rows}");
+}
+
+/// What was sent in the measured time and what was answered add up, whatever was under way at its ends.
+#[test]
+fn counts_are_consistent() {
+    let of = |name: &str, arguments: &str| {
+        let common = "--server builtin --connections 16 --duration 400ms --warmup 100ms --tolerance 100";
+        let result = result(name, &format!("run {common} {arguments}"));
+        result["targets"][0]["counts"].clone()
+    };
+    for (name, arguments) in [
+        ("counts-closed", "--depth 8"),
+        ("counts-workers", "--depth 8 --workers 2"),
+        ("counts-open", "--rate 5000"),
+        ("counts-churn", "--scenario churn --requests 3"),
+        ("counts-reset", "--scenario reset-storm --every 100ms"),
+    ] {
+        let counts = of(name, arguments);
+        let of = |name: &str| number(&counts, name);
+        let came = of("received") + of("outstanding") + of("unanswered");
+        assert_eq!(of("sent") + of("carried_in"), came, "{name}: {counts}");
+        assert!(of("received") > 0 && of("received") >= of("carried_in"), "{name}: {counts}");
+        let is_struck = name == "counts-reset";
+        assert!(is_struck || of("unanswered") == 0, "{name}: {counts}");
+    }
+    let counts = of("counts-broadcast", "--scenario broadcast --server broadcast --rate 500 --size 100");
+    let deliveries = number(&counts, "received") + number(&counts, "outstanding");
+    assert_eq!(number(&counts, "sent") * 16 + number(&counts, "carried_in"), deliveries, "{counts}");
+}
+
+/// What c10k tells of its servers, `run` tells of the one that it starts.
+#[test]
+fn a_result_has_what_both_sides_took() {
+    let file = scratch("run-costs.csv");
+    let arguments = format!(
+        "run --server builtin --server-reactors 2 -c 16 --duration 500ms --warmup 200ms --csv {}",
+        file.display()
+    );
+    let (ended, result) = ended_with_result("run-costs", &arguments);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(
+        result["title"].as_str().unwrap().starts_with("closed loop, depth 1, 16 connections, 64 B, tcp://")
+    );
+    let target = &result["targets"][0];
+    let notes = target["notes"].to_string();
+    for side in ["server", "client"] {
+        let cost = &target[format!("{side}_cost")];
+        for figure in ["cpu_s", "cpu_us_per_message", "utilisation", "switches_per_message"] {
+            assert!(cost[figure].as_f64().unwrap() > 0.0, "{side} {figure}: {cost}");
+        }
+        // Where the kernel does not let us count, the result says so.
+        match cost["system_calls_per_message"].as_f64() {
+            // A message takes a read and a write of each side, and shares of waits.
+            Some(calls) => assert!((1.0..8.0).contains(&calls), "{side}: {cost}"),
+            None => {
+                assert!(notes.contains(&format!("of the {side} system calls are not counted")), "{notes}")
+            }
+        }
+    }
+    let memory = target["memory"].as_array().unwrap();
+    let connections: Vec<&Value> =
+        memory.iter().flat_map(|series| series["points"].as_array().unwrap()).collect();
+    assert_eq!(connections.len(), 3, "before, with all open, and after: {memory:?}");
+    for point in connections {
+        let [user, resident] = ["user_bytes", "resident_bytes"].map(|name| point[name].as_u64().unwrap());
+        assert!(0 < user && user <= resident, "{point}");
+        assert!(point["kernel_bytes"].as_u64() > Some(0) && point["buffer_bytes"].is_u64(), "{point}");
+    }
+    let skew = &target["skew"];
+    let sum = |name: &str| skew[name].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum::<u64>();
+    assert_eq!((skew["connections"].as_array().unwrap().len(), sum("connections")), (2, 16), "{skew}");
+    // The warm-up counts too, and so may what is outstanding.
+    assert!(sum("messages") >= target["counts"]["received"].as_u64().unwrap(), "{skew}");
+    let kernel = target["kernel"].as_array().unwrap();
+    assert!(kernel.iter().any(|counter| counter["name"] == "TcpExt.ListenOverflows"), "{kernel:?}");
+    let figures = std::fs::read_to_string(scratch("run-costs-figures.csv")).unwrap();
+    for figure in
+        ["counts.sent,", "server_cost.cpu_s,", "kernel.TcpExt.ListenDrops.after,", "skew.connections.1,"]
+    {
+        assert!(figures.contains(&format!("target,{figure}")), "{figure}: {figures}");
+    }
+    for line in ["memory", "reactors", "kernel", "generator"] {
+        assert!(ended.stdout.lines().any(|other| other.starts_with(line)), "{line}: {}", ended.stdout);
+    }
+}
+
+/// A target whose work is done by a child of the process that was started.
+#[test]
+fn children_of_the_server_are_counted() {
+    let file = scratch("run-children.sh");
+    let exe = env!("CARGO_BIN_EXE_corelane-bench");
+    // The shell stays, as nginx's master does.
+    std::fs::write(
+        &file,
+        format!("{exe} echo-server --listen 127.0.0.1:0 &\ntrap 'kill $!; wait' TERM\nwait\n"),
+    )
+    .unwrap();
+    let mut command = bench("run --duration 300ms --warmup 0s -c 4");
+    let json = scratch("run-children.json");
+    command.arg("--server").arg(format!("sh {}", file.display())).arg("--json").arg(&json);
+    let ended = run(command);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let result: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let target = &result["targets"][0];
+    assert_eq!(target["server"]["processes"], 2, "{}", target["server"]);
+    assert!(target["server_cost"]["cpu_s"].as_f64().unwrap() > 0.001, "{}", target["server_cost"]);
+}
+
+/// How busy the server is depends on what else this machine does; that it is told, and what follows, does not.
+#[test]
+fn a_rate_that_is_not_the_servers_is_marked() {
+    let (ended, result) =
+        ended_with_result("run-bound", "run --server builtin -c 1 --duration 300ms --warmup 0s");
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let generator = &result["targets"][0]["generator"];
+    let is_saturated = generator["server_utilisation"].as_f64().unwrap() >= 0.9;
+    assert_eq!(generator["generator_bound"], !is_saturated, "{generator}");
+    assert_eq!(generator["reason"].is_string(), !is_saturated, "{generator}");
+    assert_eq!(ended.stdout.contains("GENERATOR-BOUND: "), !is_saturated, "{}", ended.stdout);
+    assert!(ended.stdout.contains("the server's busiest thread"), "{}", ended.stdout);
+}
+
 #[test]
 fn connections_may_come_one_by_one() {
     let counts = counts("run-ramp-up", "--server builtin --ramp-up 200ms --connections 20");
@@ -134,6 +276,15 @@ fn a_schedule_that_was_not_kept_fails_the_run() {
     assert_eq!(ended.status, 6, "{}", ended.stderr);
     assert!(ended.stderr.contains("the generator was late with"), "{}", ended.stderr);
     assert!(result["targets"][0]["counts"]["late"].as_u64().unwrap() > 0);
+    // It went its whole time: it is not partial, and has the check that failed.
+    assert_eq!(result["partial"], false);
+    assert!(
+        support::checks(&result).contains(&("schedule kept", false)),
+        "{}",
+        result["targets"][0]["checks"]
+    );
+    assert!(!ended.stdout.contains("PARTIAL"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("FAILED  schedule kept: "), "{}", ended.stdout);
 }
 
 /// One connection with room for one message, and a target that takes 50 ms for each.
@@ -175,15 +326,15 @@ fn the_engine_on_io_uring_takes_the_plans_that_it_knows() {
     assert!(ended.stderr.contains("--engine: uring knows echo with one size"), "{}", ended.stderr);
 }
 
-#[test]
-fn an_interrupted_run_tells_what_it_had() {
-    let file = scratch("run-interrupted.json");
-    let mut command = bench("run --server builtin --duration 60s --warmup 0s");
-    command.arg("--json").arg(&file).stderr(Stdio::piped()).stdout(Stdio::piped());
+/// Interrupts a command once its load goes on, and returns the partial result that it wrote.
+fn interrupted(name: &str, arguments: &str, says: &str) -> Value {
+    let file = scratch(&format!("{name}.json"));
+    let mut command = bench(arguments);
+    command.arg("--json").arg(&file).stderr(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
-    while !said.contains("64 connections") {
+    while !said.contains(says) {
         assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
     }
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
@@ -192,7 +343,20 @@ fn an_interrupted_run_tells_what_it_had() {
     assert!(said.contains("interrupted"), "{said}");
     let result: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(result["partial"], true);
-    let target = &result["targets"][0];
-    assert!(target["counts"]["received"].as_u64().unwrap() > 0, "{}", target["counts"]);
-    assert!(target["seconds"].as_f64().unwrap() > 0.0);
+    result
+}
+
+#[test]
+fn an_interrupted_command_tells_what_it_had() {
+    for (name, arguments) in [
+        ("run-interrupted", "run --server builtin --duration 60s --warmup 0s"),
+        ("find-max-interrupted", "find-max --server builtin --duration 60s --warmup 0s -c 64"),
+        ("sweep-interrupted", "sweep --server builtin --connections-list 64,1 --duration 60s --warmup 0s"),
+    ] {
+        let result = interrupted(name, arguments, "64 connections");
+        let target = &result["targets"][0];
+        assert!(target["counts"]["received"].as_u64().unwrap() > 0, "{name}: {}", target["counts"]);
+        assert!(target["seconds"].as_f64().unwrap() > 0.0);
+        assert!(target["server_cost"]["cpu_s"].is_f64(), "{name}: {}", target["server_cost"]);
+    }
 }

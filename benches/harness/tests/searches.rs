@@ -21,6 +21,11 @@ fn a_search_ends_at_the_highest_rate() {
     assert_eq!(check["held"], true);
     assert!(check["detail"].as_str().unwrap().contains("400/s, the highest"), "{check}");
     assert!(result["notes"][0].as_str().unwrap().contains("search: from 100/s"), "{}", result["notes"]);
+    assert!(
+        result["title"].as_str().unwrap().starts_with("the highest rate with a p99 of at most 1h, 4 conn")
+    );
+    let notes = result["targets"][0]["notes"].to_string();
+    assert!(notes.contains("passed: ") && notes.contains("verified: "), "{notes}");
 }
 
 #[test]
@@ -44,6 +49,30 @@ fn a_grid_is_measured_place_by_place() {
     for target in result["targets"].as_array().unwrap() {
         assert!(target["messages_per_second"].as_f64().unwrap() > 0.0, "{target}");
     }
+}
+
+#[test]
+fn a_sweep_fits_a_line_to_the_memory() {
+    let arguments = "sweep --server builtin --connections-list 10,200,400 --duration 100ms --warmup 0s";
+    let result = result("sweep-memory", arguments);
+    assert_eq!(result["title"], "3 places: connections 10, 200, 400");
+    let memory = result["targets"][2]["memory"].as_array().unwrap();
+    let fitted = memory.last().unwrap();
+    let counts: Vec<&Value> =
+        fitted["points"].as_array().unwrap().iter().map(|point| &point["connections"]).collect();
+    assert_eq!(counts, [10, 200, 400]);
+    assert!(fitted["user"]["slope"].is_f64() && fitted["user"]["r_squared"].is_f64(), "{fitted}");
+}
+
+/// Every place is measured, and those whose schedule was not kept fail the sweep.
+#[test]
+fn a_sweep_fails_if_a_schedule_was_not_kept() {
+    let arguments = "sweep --server builtin --connections-list 1,2 --rate 500 --duration 200ms --warmup 0s \
+                     --late-after 1ns";
+    let (ended, result) = ended_with_result("sweep-late", arguments);
+    assert_eq!((ended.status, labels(&result).len()), (6, 2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("2 of 2 places did not keep their schedule; c1 64B: "), "{}", ended.stderr);
+    assert_eq!(result["partial"], false);
 }
 
 /// However busy the machine is, nothing that waited for the end of a pause can have been answered before it.

@@ -131,6 +131,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let start = (profile.count() / profile.seconds()).min(args.highest);
     let mut result = RunResult::begin(Kind::FindMax, "find-max", session.plan())?;
+    result.title = format!(
+        "the highest rate with a p{} of at most {}, {}, {} a trial",
+        args.percentile,
+        args.limit,
+        session.plan().over(),
+        Span(session.plan().duration)
+    );
     let mut search = Search {
         passed: None,
         failed: None,
@@ -201,11 +208,14 @@ impl Finder<'_> {
         self.has_erred = false;
         if measured.tally.partial {
             self.result.partial = true;
+            self.result.targets.push(measured.target);
             return Err(ends(Status::Interrupted, "interrupted: the result is partial"));
         }
         let trial = self.judge(&measured);
         let mut target = measured.target;
-        target.notes = vec![trial.why.clone()];
+        // What was verified is the same for all; the rest is of no account for a trial.
+        target.notes.truncate(1);
+        target.notes.insert(0, trial.why.clone());
         // That a rate was too high is an answer, not a failure.
         target.checks.clear();
         self.result.targets.push(target);

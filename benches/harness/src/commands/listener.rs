@@ -8,20 +8,22 @@ use corelane::Address;
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
-/// The process that listens at a target, if it is on this machine and may be looked at.
-///
-/// If several do, it is the first that is found.
-pub(super) fn process(target: &Address) -> Option<u32> {
-    let Address::Tcp(target) = target else { return None };
+/// The processes that listen at a target, if they are on this machine and may be looked at; not this one.
+pub(super) fn processes(target: &Address) -> Vec<u32> {
+    with_sockets(target).into_iter().filter(|pid| *pid != std::process::id()).collect()
+}
+
+fn with_sockets(target: &Address) -> Vec<u32> {
+    let Address::Tcp(target) = target else { return Vec::new() };
     let path = if target.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-    let inodes = listeners(&fs::read_to_string(path).ok()?, *target);
+    let inodes = fs::read_to_string(path).map(|text| listeners(&text, *target)).unwrap_or_default();
     if inodes.is_empty() {
-        return None;
+        return Vec::new();
     }
     let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    let mut numbers =
-        fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    numbers.find(|pid| has_one_of(*pid, &sockets))
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|pid| has_one_of(*pid, &sockets)).collect()
 }
 
 fn has_one_of(pid: u32, sockets: &[String]) -> bool {
@@ -66,9 +68,10 @@ mod tests {
     fn this_process_is_found_by_its_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::from(listener.local_addr().unwrap());
-        assert_eq!(process(&address), Some(std::process::id()));
+        assert_eq!(with_sockets(&address), [std::process::id()]);
+        assert_eq!(processes(&address), [0; 0], "the client is no server");
         drop(listener);
-        assert_eq!(process(&address), None);
-        assert_eq!(process(&"unix:@nobody".parse().unwrap()), None);
+        assert_eq!(with_sockets(&address), [0; 0]);
+        assert_eq!(processes(&"unix:@nobody".parse().unwrap()), [0; 0]);
     }
 }

@@ -3,11 +3,14 @@
 //! Each reads its flags, has the engine run, and makes a result of what that counted; `output` writes it. Called by
 //! `main` alone.
 
+mod correction;
 pub(crate) mod find_max;
 mod listener;
+mod probe;
 pub(crate) mod run;
 pub(crate) mod self_test;
 mod session;
 pub(crate) mod sweep;
 mod uring;
 mod verdict;
+mod watch;

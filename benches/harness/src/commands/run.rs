@@ -46,10 +46,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let output = args.output.open()?;
     let session = Session::start(settings)?;
     let mut result = RunResult::begin(Kind::Run, "run", session.plan())?;
+    result.title = session.plan().title();
     let outcome = session.measure(session.plan(), "target").and_then(|measured| {
         let partial = measured.tally.partial;
         let broken = measured.broken_schedule;
-        result.targets.push(measured.target);
+        let mut target = measured.target;
+        target.checks.extend(measured.schedule);
+        result.targets.push(target);
         if partial {
             result.partial = true;
             return Err(ends(Status::Interrupted, "interrupted: the result is partial"));

@@ -92,6 +92,8 @@ fn try_once(args: &Args) -> Result<(RunResult, Result<()>)> {
     };
     let session = Session::start(settings)?;
     let mut result = RunResult::begin(Kind::SelfTest, "self-test", session.plan())?;
+    result.title =
+        format!("a server that pauses for {} every {}, {}", args.pause, args.every, session.plan().title());
     server.begin();
     let begun = session.measure(session.plan(), "pausing echo");
     let pauses = server.end();

@@ -1,5 +1,6 @@
 //! `sweep`: a grid of settings, each measured by a run of its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use super::session::Session;
 use crate::outcome::{Status, WithStatus, ends};
 use crate::output;
 use crate::plan::{Refusal, Settings, Span};
-use crate::result::{Kind, RunResult};
+use crate::result::{Kind, MemoryPoint, MemorySeries, RunResult, Target};
 
 /// The most places in a grid.
 const MOST_PLACES: usize = 1_000;
@@ -81,13 +82,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let output = args.output.open()?;
     let mut result = RunResult::begin(Kind::Sweep, "sweep", &json!({ "places": places.len() }))?;
+    result.title = title(args, &places);
     let outcome = measure_all(&places, &mut result);
     output.deliver(result, outcome)
+}
+
+/// What is swept, and over how many places.
+fn title(args: &Args, places: &[Settings]) -> String {
+    let list = |name: &str, values: Vec<String>| {
+        (!values.is_empty()).then(|| format!("{name} {}", values.join(", ")))
+    };
+    let numbers = |values: &[usize]| values.iter().map(usize::to_string).collect();
+    let swept = [
+        list("connections", numbers(&args.connections_list)),
+        list("size", args.size_list.clone()),
+        list("depth", numbers(&args.depth_list)),
+        list("reactors", numbers(&args.server_reactors_list)),
+    ];
+    let swept: Vec<String> = swept.into_iter().flatten().collect();
+    let places = places.len();
+    format!("{places} place{}: {}", if places == 1 { "" } else { "s" }, swept.join(" x "))
 }
 
 fn measure_all(places: &[Settings], result: &mut RunResult) -> Result<()> {
     let mut session: Option<Session> = None;
     let mut plans = Vec::new();
+    let mut late = Vec::new();
     for (index, place) in places.iter().enumerate() {
         // A server lasts as long as the number of its reactors.
         let is_new = index == 0 || places[index - 1].server_reactors != place.server_reactors;
@@ -99,9 +119,10 @@ fn measure_all(places: &[Settings], result: &mut RunResult) -> Result<()> {
         plans.push(serde_json::to_value(plan)?);
         let label = label(place, plan.connections, plan.largest());
         let measured = session.measure(plan, &label)?;
-        let (partial, broken) = (measured.tally.partial, measured.broken_schedule);
+        let partial = measured.tally.partial;
+        late.extend(measured.broken_schedule.map(|why| format!("{label}: {why}")));
         let mut target = measured.target;
-        target.notes.extend(broken.map(|why| format!("schedule not kept: {why}")));
+        target.checks.extend(measured.schedule);
         if let Some(reactors) = place.server_reactors {
             target.settings.insert("reactors".to_owned(), json!(reactors));
         }
@@ -112,7 +133,43 @@ fn measure_all(places: &[Settings], result: &mut RunResult) -> Result<()> {
             return Err(ends(Status::Interrupted, "interrupted: the result is partial"));
         }
     }
-    Ok(())
+    fit_memory(places, result);
+    match late.first() {
+        Some(first) => {
+            let text =
+                format!("{} of {} places did not keep their schedule; {first}", late.len(), places.len());
+            Err(ends(Status::GeneratorBehind, text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Fits a line to the memory of each server over the numbers of connections that it was measured with.
+fn fit_memory(places: &[Settings], result: &mut RunResult) {
+    let mut from = 0;
+    while let Some(first) = places.get(from) {
+        let same = |place: &&Settings| place.server_reactors == first.server_reactors;
+        let until = from + places[from..].iter().take_while(same).count();
+        let of_one = &mut result.targets[from..until];
+        let series = fit(of_one);
+        if let Some(last) = of_one.last_mut() {
+            last.memory.extend(series);
+        }
+        from = until;
+    }
+}
+
+/// What a server that has served one place keeps of it is in the next, so the fewest bytes of each number count.
+fn fit(targets: &[Target]) -> Option<MemorySeries> {
+    let mut least: BTreeMap<u64, MemoryPoint> = BTreeMap::new();
+    let open = targets.iter().filter_map(|target| target.memory.first()?.points.last());
+    for point in open.filter(|point| point.connections > 0) {
+        let known = least.entry(point.connections).or_insert_with(|| point.clone());
+        if point.user_bytes < known.user_bytes {
+            *known = point.clone();
+        }
+    }
+    (least.len() >= 3).then(|| MemorySeries::fit("open, over the sweep", least.into_values().collect()))
 }
 
 /// What a place is called: where it differs from the others.

@@ -1,8 +1,8 @@
 //! What a run says of the generator: whether it kept its schedule, and whether it was the limit itself.
 
 use crate::engine::{Tally, Usage};
-use crate::plan::Plan;
-use crate::result::Generator;
+use crate::plan::{Load, Plan, Span};
+use crate::result::{Check, Counts, Generator};
 
 /// A thread that is at work for this share of the time, or would be if it had a CPU, has nothing to spare.
 const SATURATED: f64 = 0.9;
@@ -37,35 +37,66 @@ impl ServerUse {
     pub(super) fn demand(&self) -> f64 {
         self.threads.iter().map(|(_, demand)| *demand).fold(0.0, f64::max)
     }
-
-    /// CPUs that it took on average.
-    pub(super) fn cpus(&self) -> f64 {
-        self.threads.iter().map(|(cpu, _)| cpu).sum()
-    }
 }
 
 /// What the generator knows of itself after a run.
 pub(super) fn generator(plan: &Plan, tally: &Tally, server: Option<&ServerUse>) -> Generator {
     let cpu: f64 = tally.reactors.iter().map(|reactor| reactor.cpu_s).sum();
     let time: f64 = tally.reactors.iter().map(|reactor| reactor.seconds).sum();
-    let demand = tally.demand();
-    let saturated = server.map(|server| server.demand() >= SATURATED);
-    // Only a load without a rate of its own goes as fast as the slower side.
-    let is_bound = !plan.load.is_open() && demand >= SATURATED && saturated != Some(true);
-    let reason = is_bound.then(|| {
-        let busiest = format!("the client's busiest reactor wanted {:.0}% of a CPU", demand * 100.0);
-        match server {
-            Some(server) => format!("{busiest}, the server's busiest thread {:.0}%", server.demand() * 100.0),
-            None => format!("{busiest}; what the server had to spare is not known"),
-        }
-    });
+    let reason = bound(plan, tally, server.map(ServerUse::demand));
     Generator {
         utilisation: if time > 0.0 { cpu / time } else { 0.0 },
         server_utilisation: server.map(ServerUse::demand),
         foreign_utilisation: None,
-        generator_bound: is_bound,
+        generator_bound: reason.is_some(),
         reason,
     }
+}
+
+/// Why the rate is not the server's, if it is not.
+///
+/// Only a load without a pace of its own goes as fast as the slower side.
+fn bound(plan: &Plan, tally: &Tally, server: Option<f64>) -> Option<String> {
+    let demand = tally.demand();
+    let is_exhausted = demand >= SATURATED;
+    let client = format!("the client's busiest reactor wanted {:.0}% of a CPU", demand * 100.0);
+    match server {
+        _ if plan.load.is_open() => None,
+        Some(server) if server >= SATURATED => None,
+        Some(server) if is_exhausted => {
+            Some(format!("{client}, the server's busiest thread {:.0}%", server * 100.0))
+        }
+        None if is_exhausted => Some(format!("{client}; what the server had to spare is not known")),
+        Some(server) if goes_on(&plan.load) && tally.counts.received > 0 => Some(format!(
+            "{client}, the server's busiest thread {:.0}%: so few messages in flight fill neither, and the rate is \
+             that of the way between them (more --connections or --depth show what the server can do)",
+            server * 100.0
+        )),
+        _ => None,
+    }
+}
+
+/// Whether each reply is followed at once by the next request.
+fn goes_on(load: &Load) -> bool {
+    matches!(load, Load::Closed { think: None, .. } | Load::Churn { .. })
+}
+
+/// Whether a schedule was kept, for the result.
+pub(super) fn schedule(plan: &Plan, tally: &Tally, broken: Option<&String>) -> Option<Check> {
+    (plan.load.is_open() && !tally.partial).then(|| Check {
+        name: "schedule kept".to_owned(),
+        asserted: format!(
+            "at most {}% of the messages were sent more than {} late or not at all, and the client was not short of CPU",
+            plan.tolerance,
+            Span(plan.late_after)
+        ),
+        held: broken.is_none(),
+        detail: Some(broken.cloned().unwrap_or_else(|| {
+            let Counts { late, never_sent, .. } = tally.counts;
+            let due = tally.counts.due();
+            format!("of {due} {late} late, {never_sent} never sent")
+        })),
+    })
 }
 
 /// Why the schedule of a run was not kept, if it was not.
@@ -108,4 +139,109 @@ pub(super) fn broken_schedule(plan: &Plan, tally: &Tally) -> Option<String> {
 fn waited(tally: &Tally) -> f64 {
     let of = |cpu: f64, wait: f64| if cpu + wait > 0.0 { wait / (cpu + wait) } else { 0.0 };
     tally.reactors.iter().map(|reactor| of(reactor.cpu_s, reactor.wait_s)).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::engine::ReactorUse;
+    use crate::plan::Settings;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn plan(flags: &str) -> Plan {
+        let words = ["run", "tcp://127.0.0.1:7"].into_iter().chain(flags.split_whitespace());
+        let settings = Cli::try_parse_from(words).unwrap().settings;
+        settings.plan(settings.target(None).unwrap()).unwrap()
+    }
+
+    /// A run of a second whose busiest reactor wanted this share of a CPU.
+    fn tally(demand: f64) -> Tally {
+        let reactor = |demand: f64| ReactorUse { seconds: 1.0, cpu_s: demand, ..ReactorUse::default() };
+        let mut tally = Tally { seconds: 1.0, ..Tally::default() };
+        tally.reactors = vec![reactor(demand / 2.0), reactor(demand)];
+        (tally.counts.sent, tally.counts.received) = (1_000, 1_000);
+        tally
+    }
+
+    /// A server of two threads, of which the busier was at work for one share of the second and wanted another.
+    fn server(cpu: f64, demand: f64) -> ServerUse {
+        let usage = |cpu: f64, wait: f64| Usage {
+            cpu: Duration::from_secs_f64(cpu),
+            wait: Duration::from_secs_f64(wait),
+        };
+        let before = [(1, usage(5.0, 1.0)), (2, Usage::default())];
+        let after = [(1, usage(5.0 + cpu, 1.0 + demand - cpu)), (2, usage(0.1, 0.0))];
+        ServerUse::between(&before, &after, 1.0)
+    }
+
+    #[test]
+    fn both_sides_tell_how_busy_they_were() {
+        let generator = generator(&plan(""), &tally(0.6), Some(&server(0.3, 0.5)));
+        assert!((generator.utilisation - 0.45).abs() < 1e-9, "{generator:?}");
+        assert!((generator.server_utilisation.unwrap() - 0.5).abs() < 1e-9, "{generator:?}");
+    }
+
+    #[test]
+    fn a_closed_loop_is_the_generators_unless_the_server_is_saturated() {
+        let is_bound = |flags: &str, client: f64, of_server: Option<ServerUse>| {
+            let generator = generator(&plan(flags), &tally(client), of_server.as_ref());
+            assert_eq!(generator.generator_bound, generator.reason.is_some());
+            generator.reason
+        };
+        // A thread that waits for a CPU half of its time is saturated too.
+        assert_eq!(is_bound("", 1.0, Some(server(0.5, 1.0))), None);
+        assert_eq!(is_bound("", 0.4, Some(server(0.95, 0.95))), None);
+        let exhausted = is_bound("", 0.95, Some(server(0.5, 0.5))).unwrap();
+        assert!(exhausted.contains("wanted 95% of a CPU, the server's busiest thread 50%"), "{exhausted}");
+        let neither = is_bound("-c 1", 0.3, Some(server(0.3, 0.4))).unwrap();
+        assert!(neither.contains("30%") && neither.contains("fill neither"), "{neither}");
+        let unknown = is_bound("", 0.95, None).unwrap();
+        assert!(unknown.contains("is not known"), "{unknown}");
+        assert_eq!(is_bound("", 0.3, None), None, "the client had CPU to spare");
+    }
+
+    #[test]
+    fn a_load_with_a_pace_of_its_own_is_not_bound() {
+        for flags in ["--rate 500", "--think 5ms", "--scenario idle-hold", "--scenario reset-storm"] {
+            assert!(
+                !generator(&plan(flags), &tally(0.3), Some(&server(0.1, 0.1))).generator_bound,
+                "{flags}"
+            );
+        }
+        assert!(generator(&plan("--think 5ms"), &tally(0.95), Some(&server(0.1, 0.1))).generator_bound);
+    }
+
+    #[test]
+    fn a_schedule_is_checked() {
+        let (plan, mut tally) = (plan("--rate 500 --tolerance 1"), tally(0.1));
+        let check = |tally: &Tally| {
+            let broken = broken_schedule(&plan, tally);
+            let check = schedule(&plan, tally, broken.as_ref()).unwrap();
+            assert_eq!(check.held, broken.is_none());
+            check.detail.unwrap()
+        };
+        (tally.counts.late, tally.counts.never_sent) = (10, 0);
+        assert_eq!(check(&tally), "of 1000 10 late, 0 never sent");
+        tally.counts.late = 11;
+        assert!(check(&tally).starts_with("the generator was late with 11 of 1000"));
+        // That the target had no room for them is not the generator's fault.
+        tally.held_back = 5;
+        assert_eq!(check(&tally), "of 1000 11 late, 0 never sent");
+        tally.counts.never_sent = 20;
+        assert!(check(&tally).contains("does not keep up"));
+        (tally.counts.never_sent, tally.reactors[0].wait_s) = (0, 0.99);
+        assert!(check(&tally).starts_with("the generator was short of CPU"));
+        tally.partial = true;
+        assert_eq!(schedule(&plan, &tally, None), None);
+        assert_eq!(schedule(&super::tests::plan(""), &super::tests::tally(0.1), None), None);
+    }
 }

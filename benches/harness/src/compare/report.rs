@@ -74,9 +74,9 @@ fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
     let latencies = Latencies::from(latencies);
     // Of a rate, latencies count from when a message was due.
     target.phases.reply = if matches!(plan.load.mode, Mode::Rate { .. }) {
-        Phase { corrected: Some(latencies), raw: None }
+        Phase { corrected: Some(latencies), raw: None, ..Phase::default() }
     } else {
-        Phase { corrected: None, raw: Some(latencies) }
+        Phase { corrected: None, raw: Some(latencies), ..Phase::default() }
     };
     let bytes = messages * plan.load.size as u64;
     target.counts.connections_asked = plan.load.connections as u64;

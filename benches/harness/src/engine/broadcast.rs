@@ -16,7 +16,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::pace::{Pace, Position};
 use super::recorder::Recorder;
-use super::{Common, Event, Order, ReactorUse, Usage};
+use super::usage::Gauge;
+use super::{Common, Event, Order, ReactorUse};
 use crate::outcome::{Status, ends};
 use crate::plan::{Arrivals, Load, Plan, Profile, Refusal};
 
@@ -90,7 +91,7 @@ pub(super) struct Feed {
     line: Vec<u8>,
     has_told: bool,
     is_done: bool,
-    usage: Usage,
+    gauge: Gauge,
     used: ReactorUse,
 }
 
@@ -116,7 +117,7 @@ impl Feed {
             line: Vec::new(),
             has_told: false,
             is_done: false,
-            usage: Usage::default(),
+            gauge: Gauge::new(&common.plan),
             used: ReactorUse::default(),
             common,
         }
@@ -227,6 +228,7 @@ impl Feed {
         let (intended, sent) = (intended.saturating_sub(self.offset), sent.saturating_sub(self.offset));
         self.recorder.delivered(intended, sent, now);
         self.recorder.tally.delivered += 1;
+        self.gauge.replied();
         self.recorder.tally.counts.verified_bytes += self.size as u64;
         Ok(())
     }
@@ -238,6 +240,7 @@ impl Feed {
         let begin = start + plan.warmup.as_nanos() as u64;
         let end = begin + plan.duration.as_nanos() as u64;
         self.recorder.measure(begin, end);
+        self.gauge.go();
         for (at, key) in [(begin, BEGIN), (end, CLOSE)] {
             let after = at.saturating_sub(common.at(core.now()));
             core.set_timer(std::time::Duration::from_nanos(after), key);
@@ -261,6 +264,7 @@ impl Feed {
         tally.published = self.published;
         self.used.messages = tally.counts.received;
         tally.reactors = vec![self.used];
+        (tally.toll, tally.counted) = (Some(self.gauge.toll()), self.gauge.counted);
         self.tell(Event::Finished(Box::new(tally)));
     }
 
@@ -271,6 +275,7 @@ impl Feed {
         let begun = self.recorder.end() != u64::MAX;
         if all && (self.publisher.is_some() || !self.publishes()) && !self.has_told {
             self.has_told = true;
+            self.gauge.count_calls();
             self.tell(Event::Opened);
         }
         if let Some(publisher) = self.publisher.filter(|_| !begun) {
@@ -360,9 +365,9 @@ impl Handler for Feed {
         let now = self.common.now();
         match key {
             DUE => self.publish_due(core, now),
-            BEGIN => self.usage = Usage::of_this_thread().unwrap_or_default(),
+            BEGIN => self.gauge.begin(),
             _ => {
-                let used = Usage::of_this_thread().unwrap_or_default().since(self.usage);
+                let used = self.gauge.end();
                 self.used = ReactorUse {
                     seconds: self.common.plan.duration.as_secs_f64(),
                     cpu_s: used.cpu.as_secs_f64(),

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::tally::{Tally, Wave};
 use crate::latency::{Latencies, histogram};
 use crate::protocol::{Answered, Purpose};
-use crate::result::{Phase, Second};
+use crate::result::Second;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -184,12 +184,10 @@ impl Recorder {
         if reply.request.purpose == Purpose::Wave {
             return self.answered_wave(reply, now);
         }
-        let is_within = self.holds(now);
-        if is_within {
-            self.tally.counts.received += 1;
-            self.second.received += 1;
-        }
         let Answered { request, first_byte, .. } = *reply;
+        let is_within = self.holds(now);
+        let is_of_window = self.holds(if self.is_open { request.intended } else { request.sent });
+        self.count(is_within, is_of_window);
         if self.is_open && self.holds(request.intended) {
             self.corrected.record(request.intended, first_byte, now);
             self.raw.record(request.sent, first_byte, now);
@@ -217,13 +215,20 @@ impl Recorder {
         self.wave_latency.saturating_record(latency);
     }
 
+    /// Counts a reply that comes within the window or not, to a message of it or not.
+    #[inline]
+    fn count(&mut self, is_within: bool, is_of_window: bool) {
+        let counts = &mut self.tally.counts;
+        counts.received += u64::from(is_within);
+        self.second.received += u64::from(is_within);
+        counts.carried_in += u64::from(is_within && !is_of_window);
+        counts.outstanding += u64::from(is_of_window && !is_within);
+    }
+
     /// A delivery of what was published at `intended`, where nothing is asked for.
     pub(super) fn delivered(&mut self, intended: u64, sent: u64, now: u64) {
         self.advance(now);
-        if self.holds(now) {
-            self.tally.counts.received += 1;
-            self.second.received += 1;
-        }
+        self.count(self.holds(now), self.holds(intended));
         if self.holds(intended) {
             self.corrected.record(intended, now, now);
             self.raw.record(sent, now, now);
@@ -268,7 +273,7 @@ impl Recorder {
             tally.phases.reply.corrected = filled(last);
             tally.phases.first_byte.corrected = filled(first);
         }
-        tally.phases.connect = Phase { corrected: None, raw: filled(self.connect.into()) };
+        tally.phases.connect.raw = filled(self.connect.into());
         tally.waves = self.waves.into_iter().map(|(_, wave)| wave).collect();
         tally.wave_latency = self.wave_latency.into();
         tally
@@ -302,6 +307,7 @@ mod tests {
         }
         let tally = recorder.finish(4 * SECOND);
         assert_eq!((tally.counts.sent, tally.counts.received, tally.counts.late), (2, 2, 0));
+        assert_eq!((tally.counts.carried_in, tally.counts.outstanding), (0, 0));
         assert_eq!(tally.seconds, 2.0);
         assert!(tally.phases.reply.corrected.is_none());
         assert_eq!(tally.phases.reply.raw.unwrap().count(), 2);
@@ -318,9 +324,33 @@ mod tests {
         recorder.answered(&reply(2 * SECOND, 2 * SECOND + 5 * MS, 0), 5 * SECOND);
         let tally = recorder.finish(5 * SECOND);
         assert_eq!((tally.counts.sent, tally.counts.late, tally.counts.received), (1, 1, 1));
+        assert_eq!((tally.counts.carried_in, tally.counts.outstanding), (1, 1));
         let (corrected, raw) = (tally.phases.reply.corrected.unwrap(), tally.phases.reply.raw.unwrap());
         assert_eq!((corrected.count(), raw.count()), (1, 1));
         assert!(corrected.max_us().unwrap() > raw.max_us().unwrap());
+    }
+
+    /// Ten are sent every 100 ms and answered after 250 ms, but for the last two.
+    #[test]
+    fn what_was_sent_and_what_was_answered_add_up() {
+        for is_open in [false, true] {
+            let mut recorder = recorder(is_open);
+            for sent in (0..33).map(|place| SECOND / 2 + place * 100 * MS) {
+                for _ in 0..10 {
+                    recorder.sent(sent, sent, 64, MS);
+                    recorder.answered(&reply(sent, sent, 0), sent + 250 * MS);
+                }
+            }
+            for _ in 0..2 {
+                recorder.sent(3 * SECOND - MS, 3 * SECOND - MS, 64, MS);
+            }
+            let mut counts = recorder.finish(4 * SECOND).counts;
+            counts.settle();
+            assert_eq!((counts.sent, counts.received), (202, 200));
+            assert_eq!((counts.carried_in, counts.outstanding, counts.unanswered), (20, 20, 2));
+            let answered = counts.received + counts.outstanding + counts.unanswered;
+            assert_eq!(counts.sent + counts.carried_in, answered);
+        }
     }
 
     #[test]

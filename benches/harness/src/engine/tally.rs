@@ -37,6 +37,10 @@ pub(crate) struct Tally {
     pub(crate) published: u64,
     pub(crate) delivered: u64,
     pub(crate) reactors: Vec<ReactorUse>,
+    /// What the client's reactors took beside CPU time; `None` of a client that does not tell.
+    pub(crate) toll: Option<Toll>,
+    /// Replies in the time in which system calls are counted.
+    pub(crate) counted: u64,
     /// The run was stopped before its time.
     pub(crate) partial: bool,
 }
@@ -74,6 +78,27 @@ pub(crate) struct ReactorUse {
     pub(crate) messages: u64,
 }
 
+/// How often the client's reactors dealt with the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Toll {
+    /// Context switches in the measured time.
+    pub(crate) voluntary: u64,
+    pub(crate) involuntary: u64,
+    /// System calls, in the warm-up if there is one: counting slows them all.
+    pub(crate) system_calls: u64,
+    /// Why they were not counted.
+    pub(crate) uncounted: Option<String>,
+}
+
+impl Toll {
+    fn add(&mut self, other: &Self) {
+        self.voluntary += other.voluntary;
+        self.involuntary += other.involuntary;
+        self.system_calls += other.system_calls;
+        self.uncounted = self.uncounted.take().or_else(|| other.uncounted.clone());
+    }
+}
+
 impl ReactorUse {
     /// The share of the time that it was at work or wanted to be.
     pub(crate) fn demand(&self) -> f64 {
@@ -109,6 +134,12 @@ impl Tally {
         self.published += other.published;
         self.delivered += other.delivered;
         self.reactors.extend_from_slice(&other.reactors);
+        match (&mut self.toll, &other.toll) {
+            (Some(ours), Some(theirs)) => ours.add(theirs),
+            (ours @ None, theirs) => ours.clone_from(theirs),
+            (Some(_), None) => {}
+        }
+        self.counted += other.counted;
         self.partial |= other.partial;
         Ok(())
     }
@@ -136,7 +167,7 @@ fn merge_phases(ours: &mut Phases, theirs: &Phases) -> Result<()> {
         (&mut ours.reply, &theirs.reply),
     ];
     for (ours, theirs) in pairs {
-        let Phase { corrected, raw } = ours;
+        let Phase { corrected, raw, .. } = ours;
         merge_latencies(corrected, theirs.corrected.as_ref())?;
         merge_latencies(raw, theirs.raw.as_ref())?;
     }
@@ -160,6 +191,9 @@ fn merge_counts(ours: &mut Counts, theirs: &Counts) {
     ours.connections_lost += theirs.connections_lost;
     ours.sent += theirs.sent;
     ours.received += theirs.received;
+    ours.carried_in += theirs.carried_in;
+    ours.outstanding += theirs.outstanding;
+    ours.unanswered += theirs.unanswered;
     ours.sent_bytes += theirs.sent_bytes;
     ours.received_bytes += theirs.received_bytes;
     ours.verified_bytes += theirs.verified_bytes;
@@ -210,6 +244,8 @@ mod tests {
         tally.counts.errors.insert("reset".to_owned(), 2);
         tally.series = vec![Second { second, received: 1, latency: Some(latencies), ..Second::default() }];
         tally.waves = vec![Wave { sent: 3, answered: 2, last_ns: latency }];
+        tally.toll = Some(Toll { voluntary: 3, involuntary: 1, system_calls: 20, uncounted: None });
+        tally.counted = 10;
         tally
     }
 
@@ -227,6 +263,8 @@ mod tests {
         assert_eq!(whole.waves, [Wave { sent: 9, answered: 6, last_ns: 9_000 }]);
         assert!(whole.phases.reply.corrected.is_none());
         assert_eq!(whole.per_second(), 1.5);
+        let toll = Toll { voluntary: 9, involuntary: 3, system_calls: 60, uncounted: None };
+        assert_eq!((whole.toll, whole.counted), (Some(toll), 30));
     }
 
     #[test]

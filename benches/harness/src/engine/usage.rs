@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::tally::Toll;
+use crate::measure::{self, SystemCalls};
+use crate::plan::Plan;
+
 /// CPU time of one thread, and time that it was ready to run and did not, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -37,6 +41,114 @@ impl Usage {
 
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self { cpu: self.cpu.saturating_sub(earlier.cpu), wait: self.wait.saturating_sub(earlier.wait) }
+    }
+}
+
+/// What the calling thread takes in the measured time, and how many system calls it makes.
+///
+/// Calls are counted in the warm-up if there is one, as counting slows them all.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    has_warmup: bool,
+    calls: Option<SystemCalls>,
+    /// At the beginning of the load, and when counting ended.
+    calls_before: u64,
+    calls_made: u64,
+    uncounted: Option<String>,
+    is_counting: bool,
+    /// Replies meanwhile.
+    pub(super) counted: u64,
+    before: Usage,
+    switches: Switches,
+}
+
+/// Context switches of a thread.
+#[derive(Clone, Copy, Debug, Default)]
+struct Switches {
+    voluntary: u64,
+    involuntary: u64,
+}
+
+impl Switches {
+    /// A kernel that does not tell leaves zeroes.
+    fn of_this_thread() -> Self {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let [voluntary, involuntary] = measure::switches(&status);
+        Self { voluntary, involuntary }
+    }
+}
+
+impl Gauge {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            has_warmup: !plan.warmup.is_zero(),
+            calls: None,
+            calls_before: 0,
+            calls_made: 0,
+            uncounted: None,
+            is_counting: false,
+            counted: 0,
+            before: Usage::default(),
+            switches: Switches::default(),
+        }
+    }
+
+    /// Makes the counter of system calls, ahead of the load: that takes a while.
+    pub(super) fn count_calls(&mut self) {
+        match SystemCalls::of_this_thread() {
+            Ok(calls) => self.calls = Some(calls),
+            Err(error) => self.uncounted = Some(format!("{error:#}")),
+        }
+    }
+
+    /// The load begins.
+    pub(super) fn go(&mut self) {
+        self.calls_before = self.read_calls();
+        self.is_counting = true;
+    }
+
+    fn read_calls(&self) -> u64 {
+        self.calls.as_ref().and_then(|calls| calls.read().ok()).unwrap_or(0)
+    }
+
+    #[inline]
+    pub(super) fn replied(&mut self) {
+        self.counted += u64::from(self.is_counting);
+    }
+
+    fn stop_counting(&mut self) {
+        if std::mem::take(&mut self.is_counting) {
+            self.calls_made = self.read_calls() - self.calls_before;
+            self.calls = None;
+        }
+    }
+
+    /// The measured time begins.
+    pub(super) fn begin(&mut self) {
+        if self.has_warmup {
+            self.stop_counting();
+        }
+        self.switches = Switches::of_this_thread();
+        // A kernel that does not tell leaves zeroes, and no verdict on the generator follows from them.
+        self.before = Usage::of_this_thread().unwrap_or_default();
+    }
+
+    /// The measured time ends. Returns what was used in it.
+    pub(super) fn end(&mut self) -> Usage {
+        let used = Usage::of_this_thread().unwrap_or_default().since(self.before);
+        let switches = Switches::of_this_thread();
+        self.switches = Switches {
+            voluntary: switches.voluntary - self.switches.voluntary,
+            involuntary: switches.involuntary - self.switches.involuntary,
+        };
+        self.stop_counting();
+        used
+    }
+
+    /// What was counted, at the end.
+    pub(super) fn toll(&self) -> Toll {
+        let Switches { voluntary, involuntary } = self.switches;
+        Toll { voluntary, involuntary, system_calls: self.calls_made, uncounted: self.uncounted.clone() }
     }
 }
 

@@ -166,7 +166,7 @@ mod tests {
         target.counts.sent = 1_000;
         target.counts.late = 5;
         target.counts.errors.insert("reset".to_owned(), 2);
-        let point = |n| MemoryPoint { connections: n, user_bytes: 1_000 + 150 * n, kernel_bytes: None };
+        let point = |n| MemoryPoint { connections: n, user_bytes: 1_000 + 150 * n, ..MemoryPoint::default() };
         target.memory = vec![MemorySeries::fit("idle", vec![point(1), point(10)])];
         target
     }

@@ -58,20 +58,23 @@ impl Counters {
         Self(counters)
     }
 
-    /// The counters of drops and of slowness that have changed since.
-    pub(crate) fn changed_since(&self, before: &Self) -> Vec<Counter> {
-        DROPS.iter().chain(&SIGNS).filter_map(|name| self.change(name, before)).collect()
+    /// Every counter of drops, whether it has changed or not, and those of slowness that have.
+    pub(crate) fn since(&self, before: &Self) -> Vec<Counter> {
+        let drops = DROPS.iter().filter_map(|name| self.counter(name, before));
+        let signs = SIGNS.iter().filter_map(|name| self.counter(name, before));
+        drops.chain(signs.filter(Counter::has_changed)).collect()
     }
 
     /// The counters of drops that have changed since.
     pub(crate) fn dropped_since(&self, before: &Self) -> Vec<Counter> {
-        DROPS.iter().filter_map(|name| self.change(name, before)).collect()
+        let drops = DROPS.iter().filter_map(|name| self.counter(name, before));
+        drops.filter(Counter::has_changed).collect()
     }
 
-    fn change(&self, name: &str, before: &Self) -> Option<Counter> {
+    fn counter(&self, name: &str, before: &Self) -> Option<Counter> {
         let after = *self.0.get(name)?;
         let before = before.0.get(name).copied().unwrap_or(0);
-        (after != before).then(|| Counter { name: name.to_owned(), before, after })
+        Some(Counter { name: name.to_owned(), before, after })
     }
 }
 
@@ -129,8 +132,10 @@ mod tests {
         let dropped = ("softnet.dropped".to_owned(), 11);
         assert_eq!(names(after.dropped_since(&before)), [overflow.clone(), dropped.clone()]);
         let all = [overflow, dropped, ("Tcp.RetransSegs".to_owned(), 2)];
-        assert_eq!(names(after.changed_since(&before)), all);
-        assert_eq!(names(after.changed_since(&after)), []);
+        assert_eq!(names(after.since(&before)), all);
+        // That nothing was dropped is told as well.
+        let none = ["TcpExt.ListenOverflows", "softnet.dropped"].map(|name| (name.to_owned(), 0));
+        assert_eq!(names(after.since(&after)), none);
     }
 
     #[test]

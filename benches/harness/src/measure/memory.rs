@@ -9,10 +9,27 @@ use anyhow::{Context, Result};
 ///
 /// It holds what the process itself has allocated, not what the kernel keeps for its sockets.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
+    sizes(pid).map(|sizes| sizes.pss)
+}
+
+/// The memory of a process in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// What it shares with others counted in part.
+    pub(crate) pss: u64,
+    /// What it shares with others counted in full.
+    pub(crate) rss: u64,
+}
+
+/// Both sizes of a process.
+pub(crate) fn sizes(pid: u32) -> Result<Sizes> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let kib = kib(&text, "Pss:").with_context(|| format!("no `Pss:` in {path}"))?;
-    Ok(kib * 1024)
+    let bytes = |name: &str| {
+        let kib = kib(&text, name).with_context(|| format!("no `{name}` in {path}"))?;
+        Ok::<_, anyhow::Error>(kib * 1024)
+    };
+    Ok(Sizes { pss: bytes("Pss:")?, rss: bytes("Rss:")? })
 }
 
 /// The memory in bytes that the kernel keeps in its caches of objects, of whomever: sockets, files, epoll's entries.
@@ -68,6 +85,12 @@ pub(crate) fn tcp_pages() -> Option<u64> {
     tcp_pages_in(&fs::read_to_string("/proc/net/sockstat").ok()?)
 }
 
+/// Bytes of TCP's buffers that are in use in this network namespace.
+pub(crate) fn tcp_buffers() -> Option<u64> {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(tcp_pages()? * u64::try_from(page).ok()?)
+}
+
 fn tcp_pages_in(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
     let mut words = line.split_whitespace().skip_while(|word| *word != "mem").skip(1);
@@ -92,6 +115,8 @@ mod tests {
         let before = resident(pid).unwrap();
         let block = std::hint::black_box(vec![1_u8; 64 << 20]);
         assert!(resident(pid).unwrap() >= before + (32 << 20));
+        let sizes = sizes(pid).unwrap();
+        assert!(sizes.rss >= sizes.pss, "{sizes:?}");
         drop(block);
     }
 

@@ -29,8 +29,8 @@ pub(crate) struct Used {
 }
 
 impl Meter {
-    /// For these processes. Their system calls are counted if the kernel lets us; threads that they start later
-    /// are not counted.
+    /// For these processes. Their system calls are counted from now on, if the kernel lets us; also those of threads
+    /// and processes that they start later.
     pub(crate) fn new(pids: Vec<u32>) -> Result<Self> {
         let clock = |&pid: &u32| CpuClock::of_process(Pid::from_raw(pid.try_into()?));
         let clocks = pids.iter().map(clock).collect::<Result<_>>()?;
@@ -43,6 +43,13 @@ impl Meter {
         self.calls.as_ref().err().map(String::as_str)
     }
 
+    /// How many system calls there were so far; they are not counted any more.
+    pub(crate) fn stop_counting(&mut self) -> Option<u64> {
+        let counted = self.calls.as_ref().ok()?.read().ok();
+        self.calls = Ok(SystemCalls::none());
+        counted
+    }
+
     /// The CPU time alone, which is cheap to read.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         self.clocks.iter().map(|clock| clock.read()).sum()
@@ -53,8 +60,9 @@ impl Meter {
         for pid in &self.pids {
             // A thread may end between the listing and the reading.
             for status in tasks(*pid).iter().filter_map(|task| fs::read_to_string(task).ok()) {
-                used.voluntary += switches(&status, "voluntary_ctxt_switches:");
-                used.involuntary += switches(&status, "nonvoluntary_ctxt_switches:");
+                let [voluntary, involuntary] = switches(&status);
+                used.voluntary += voluntary;
+                used.involuntary += involuntary;
             }
         }
         if let Ok(calls) = &self.calls {
@@ -71,9 +79,12 @@ fn tasks(pid: u32) -> Vec<String> {
     entries.map(|entry| format!("{}/status", entry.path().display())).collect()
 }
 
-fn switches(status: &str, name: &str) -> u64 {
-    let value = status.lines().find_map(|line| line.strip_prefix(name));
-    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+/// The voluntary and involuntary context switches in a thread's status file; zeroes if it has none.
+pub(crate) fn switches(status: &str) -> [u64; 2] {
+    ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"].map(|name| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    })
 }
 
 impl Used {
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn switches_are_found() {
         let status = "Name: x\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n";
-        assert_eq!(switches(status, "voluntary_ctxt_switches:"), 12);
-        assert_eq!(switches(status, "nonvoluntary_ctxt_switches:"), 3);
+        assert_eq!(switches(status), [12, 3]);
+        assert_eq!(switches(""), [0, 0]);
     }
 }

@@ -1,9 +1,10 @@
-//! Results as CSV: one table of percentiles, one of seconds.
+//! Results as CSV: one table of percentiles, one of seconds, one of everything else.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::latency::Latencies;
 use crate::result::RunResult;
@@ -23,9 +24,18 @@ const PERCENTILES: [(&str, f64); 9] = [
 
 /// Where the table of seconds goes if the one of percentiles goes to `path`.
 pub(super) fn series_path(path: &Path) -> PathBuf {
+    beside(path, "series")
+}
+
+fn beside(path: &Path, what: &str) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().map_or_else(|| "csv".into(), |extension| extension.to_string_lossy());
-    path.with_file_name(format!("{stem}-series.{extension}"))
+    path.with_file_name(format!("{stem}-{what}.{extension}"))
+}
+
+/// Where the table of all other figures goes then.
+pub(super) fn figures_path(path: &Path) -> PathBuf {
+    beside(path, "figures")
 }
 
 /// A row for every histogram.
@@ -77,6 +87,43 @@ pub(super) fn write_series(mut file: impl Write, result: &RunResult) -> Result<(
     Ok(())
 }
 
+/// What has tables of its own.
+const TOLD: [&str; 3] = ["phases", "series", "label"];
+
+/// A row for every other figure of every target, called as in JSON: counts, costs, memory, skew, the kernel's counters.
+pub(super) fn write_figures(mut file: impl Write, result: &RunResult) -> Result<()> {
+    writeln!(file, "target,figure,value")?;
+    for target in &result.targets {
+        let Value::Object(mut members) = serde_json::to_value(target)? else { continue };
+        members.retain(|name, _| !TOLD.contains(&name.as_str()));
+        let mut rows = Vec::new();
+        flatten(&Value::Object(members), String::new(), &mut rows);
+        for (name, value) in rows {
+            writeln!(file, "{},{},{}", field(&target.label), field(&name), field(&value))?;
+        }
+    }
+    Ok(())
+}
+
+/// The paths of all values within a value. What has a name in a list is called by it.
+fn flatten(value: &Value, path: String, rows: &mut Vec<(String, String)>) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| flatten(value, below(name), rows));
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let name = item["name"].as_str().map_or_else(|| index.to_string(), str::to_owned);
+                flatten(item, below(&name), rows);
+            }
+        }
+        Value::String(text) => rows.push((path, text.clone())),
+        Value::Null => {}
+        other => rows.push((path, other.to_string())),
+    }
+}
+
 /// A number, or nothing.
 fn number(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| format!("{value:.3}"))
@@ -100,6 +147,7 @@ mod tests {
         assert_eq!(series_path(Path::new("a/b.csv")), Path::new("a/b-series.csv"));
         assert_eq!(series_path(Path::new("b.x.tsv")), Path::new("b.x-series.tsv"));
         assert_eq!(series_path(Path::new("b")), Path::new("b-series.csv"));
+        assert_eq!(figures_path(Path::new("a/b.csv")), Path::new("a/b-figures.csv"));
     }
 
     #[test]

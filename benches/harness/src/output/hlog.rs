@@ -37,7 +37,7 @@ pub(super) fn write(mut file: impl Write, result: &RunResult) -> Result<()> {
         one_line(&format!("{} {}", result.command, result.title))
     )?;
     for target in &result.targets {
-        let kind = if target.phases.reply.corrected.is_some() { CORRECTED } else { "raw" };
+        let kind = if target.phases.reply.is_from_intended_start() { CORRECTED } else { "raw" };
         writeln!(file, "{OUR_WORDS}{kind} {}]", tag_of(&target.label))?;
     }
     writeln!(
@@ -75,7 +75,8 @@ fn tagged(target: &Target) -> Vec<(&'static str, &Latencies)> {
     ] {
         found.extend(phase.best().map(|latencies| (name, latencies)));
         // Where nothing is corrected, the raw ones are the best already.
-        found.extend(phase.raw.as_ref().filter(|_| phase.corrected.is_some()).map(|raw| (raw_name, raw)));
+        let beside = phase.raw.as_ref().filter(|_| phase.is_from_intended_start());
+        found.extend(beside.map(|raw| (raw_name, raw)));
     }
     found
 }
@@ -214,9 +215,9 @@ impl Found {
         let pair = |best: &str, raw: &str, corrected: bool| -> Result<Phase> {
             let (best, raw) = (sum(best)?, sum(raw)?);
             Ok(if corrected {
-                Phase { corrected: best, raw }
+                Phase { corrected: best, raw, ..Phase::default() }
             } else {
-                Phase { corrected: None, raw: best.or(raw) }
+                Phase { corrected: None, raw: best.or(raw), ..Phase::default() }
             })
         };
         let [reply, raw, connect, connect_raw, first_byte, first_byte_raw] = TAGS;

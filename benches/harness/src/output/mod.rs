@@ -33,7 +33,8 @@ pub(crate) struct Args {
     /// Write the whole result to this file as JSON (schema 1), for `report`, `merge` and `--fail-if`.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write the percentiles to this file as CSV, and the seconds to another beside it: `a.csv`, `a-series.csv`.
+    /// Write the percentiles to this file as CSV, and beside it the seconds and all other figures: `a.csv`,
+    /// `a-series.csv`, `a-figures.csv`.
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
     /// Write the histograms to this file as an HDR histogram log, for the tools of HdrHistogram.
@@ -52,7 +53,7 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) struct Output {
     json: Option<File>,
-    csv: Option<[File; 2]>,
+    csv: Option<[File; 3]>,
     hlog: Option<File>,
     html: Option<File>,
     gate: Gate,
@@ -63,11 +64,14 @@ impl Args {
     pub(crate) fn open(&self) -> Result<Output> {
         let gate = Gate::new(&self.fail_if)?;
         let create = |path: &Option<PathBuf>| path.as_deref().map(create).transpose();
-        let series = self.csv.as_deref().map(csv::series_path);
+        let beside = |path: fn(&Path) -> PathBuf| create(&self.csv.as_deref().map(path));
         Ok(Output {
             gate,
             json: create(&self.json)?,
-            csv: create(&self.csv)?.zip(create(&series)?).map(|(one, other)| [one, other]),
+            csv: match (create(&self.csv)?, beside(csv::series_path)?, beside(csv::figures_path)?) {
+                (Some(percentiles), Some(series), Some(figures)) => Some([percentiles, series, figures]),
+                _ => None,
+            },
             hlog: create(&self.hlog)?,
             html: create(&self.html)?,
         })
@@ -109,9 +113,10 @@ impl Output {
             if let Some(file) = &self.json {
                 finish(file, |file| json::write(file, result))?;
             }
-            if let Some([percentiles, series]) = &self.csv {
+            if let Some([percentiles, series, figures]) = &self.csv {
                 finish(percentiles, |file| csv::write_percentiles(file, result))?;
                 finish(series, |file| csv::write_series(file, result))?;
+                finish(figures, |file| csv::write_figures(file, result))?;
             }
             if let Some(file) = &self.hlog {
                 finish(file, |file| hlog::write(file, result))?;

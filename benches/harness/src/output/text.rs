@@ -187,8 +187,9 @@ fn distributions(result: &RunResult) -> String {
     let mut columns = Vec::new();
     for target in &result.targets {
         for (phase, histograms) in target.phases.named() {
-            let corrected = histograms.corrected.as_ref().map(|latencies| ("", latencies));
-            let raw_name = if corrected.is_some() { " raw" } else { "" };
+            let both = histograms.corrected.is_some() && histograms.raw.is_some();
+            let [corrected_name, raw_name] = if both { [" corrected", " raw"] } else { ["", ""] };
+            let corrected = histograms.corrected.as_ref().map(|latencies| (corrected_name, latencies));
             let raw = histograms.raw.as_ref().map(|latencies| (raw_name, latencies));
             for (kind, latencies) in corrected.into_iter().chain(raw) {
                 let name = match (single, phase) {
@@ -274,13 +275,40 @@ fn messages(target: &Target) -> String {
         verified if verified >= counts.received_bytes => "every byte verified".to_owned(),
         verified => format!("{} of {} verified", bytes(verified), bytes(counts.received_bytes)),
     };
-    format!(
-        "{} sent, {} answered in {:.1} s; {} received, {verified}",
-        count(counts.sent),
-        count(counts.received),
-        target.seconds,
-        bytes(counts.received_bytes)
-    )
+    let mut parts = Vec::new();
+    match target.settings.get("scenario").and_then(|scenario| scenario.as_str()) {
+        Some("broadcast") => {
+            let seconds = target.seconds;
+            parts.push(format!("{} lines published in {seconds:.1} s", count(counts.sent)));
+            parts.push(format!(
+                "{} deliveries within it, {} after it",
+                count(counts.received),
+                count(counts.outstanding)
+            ));
+        }
+        _ => {
+            parts.push(answers(counts, target.seconds));
+            if counts.carried_in > 0 {
+                let (all, before) = (count(counts.received), count(counts.carried_in));
+                parts.push(format!("the rate is of {all} replies, {before} of them to messages sent before"));
+            }
+        }
+    }
+    parts.push(format!("{} received in the whole run, {verified}", bytes(counts.received_bytes)));
+    parts.join("\n")
+}
+
+/// What became of the messages of the measured time; the parts add up to what was sent.
+fn answers(counts: &Counts, seconds: f64) -> String {
+    let (sent, answered) = (count(counts.sent), count(counts.answered_in_time()));
+    let mut text = format!("{sent} sent, {answered} answered in {seconds:.1} s");
+    if counts.outstanding > 0 {
+        let _ = write!(text, ", {} outstanding at its end and answered later", count(counts.outstanding));
+    }
+    if counts.unanswered > 0 {
+        let _ = write!(text, ", {} never answered", count(counts.unanswered));
+    }
+    text
 }
 
 fn connections(counts: &Counts) -> String {
@@ -323,7 +351,8 @@ fn cost(cost: &Cost) -> String {
     parts.join(", ")
 }
 
-fn generator(target: &Target) -> String {
+/// How busy the generator was, and whether it was the limit.
+pub(super) fn generator(target: &Target) -> String {
     let Some(generator) = &target.generator else {
         return String::new();
     };
@@ -332,7 +361,10 @@ fn generator(target: &Target) -> String {
         (None, true) => "GENERATOR-BOUND: the rate is the generator's, not the server's".to_owned(),
         (_, false) => "not the limit".to_owned(),
     };
-    format!("{:.0}% busy; {bound}", generator.utilisation * 100.0)
+    let percent = |share: f64| format!("{:.0}%", share * 100.0);
+    let server =
+        generator.server_utilisation.map(|share| format!(", the server's busiest thread {}", percent(share)));
+    format!("{} busy{}; {bound}", percent(generator.utilisation), server.unwrap_or_default())
 }
 
 fn memory(target: &Target) -> String {
@@ -349,11 +381,18 @@ fn memory(target: &Target) -> String {
         let colon = if lines.is_empty() { "" } else { ": " };
         let _ = writeln!(text, "{}{colon}{}", series.state, lines.join("; "));
         for point in &series.points {
-            let kernel =
-                point.kernel_bytes.map_or_else(String::new, |kernel| format!(", kernel {}", bytes(kernel)));
+            let besides = [
+                ("resident", point.resident_bytes),
+                ("kernel", point.kernel_bytes),
+                ("TCP buffers", point.buffer_bytes),
+            ];
+            let besides: String = besides
+                .into_iter()
+                .filter_map(|(name, size)| Some(format!(", {name} {}", bytes(size?))))
+                .collect();
             let _ = writeln!(
                 text,
-                "  {:>11} connections: user {}{kernel}",
+                "  {:>11} connections: user {}{besides}",
                 count(point.connections),
                 bytes(point.user_bytes)
             );
@@ -372,12 +411,17 @@ fn skew(skew: &Skew) -> String {
     sides.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-fn kernel(target: &Target) -> String {
-    let each =
-        target.kernel.iter().filter(|counter| counter.after != counter.before).map(|counter| {
-            format!("{} +{}", counter.name, count(counter.after.saturating_sub(counter.before)))
-        });
-    each.collect::<Vec<_>>().join(", ")
+/// The kernel's counters that have moved, or that none has.
+pub(super) fn kernel(target: &Target) -> String {
+    let changed = target.kernel.iter().filter(|counter| counter.has_changed());
+    let each: Vec<String> = changed
+        .map(|counter| format!("{} +{}", counter.name, count(counter.after.saturating_sub(counter.before))))
+        .collect();
+    match (target.kernel.len(), each.is_empty()) {
+        (0, _) => String::new(),
+        (counters, true) => format!("none of {counters} counters of drops and overflows moved"),
+        (_, false) => each.join(", "),
+    }
 }
 
 fn checks(result: &RunResult) -> String {

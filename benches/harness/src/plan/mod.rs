@@ -11,6 +11,7 @@ mod schedule;
 mod settings;
 pub(crate) mod span;
 mod target;
+mod title;
 
 use std::time::Duration;
 

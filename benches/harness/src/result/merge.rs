@@ -242,7 +242,9 @@ fn merge_phases(whole: &mut Phases, part: Phases) -> Result<()> {
         (&mut whole.first_byte, part.first_byte),
         (&mut whole.reply, part.reply),
     ];
-    for (one, Phase { corrected, raw }) in pairs {
+    for (one, Phase { corrected, raw, filled_every_us }) in pairs {
+        // Each part was filled in at a pace of its own: the slower of them is told.
+        merge_option(&mut one.filled_every_us, filled_every_us, f64::max);
         merge_latencies(&mut one.corrected, corrected)?;
         merge_latencies(&mut one.raw, raw)?;
     }
@@ -265,6 +267,9 @@ fn merge_counts(whole: &mut Counts, part: Counts) {
         connections_lost,
         sent,
         received,
+        carried_in,
+        outstanding,
+        unanswered,
         sent_bytes,
         received_bytes,
         verified_bytes,
@@ -278,6 +283,9 @@ fn merge_counts(whole: &mut Counts, part: Counts) {
         (&mut whole.connections_lost, connections_lost),
         (&mut whole.sent, sent),
         (&mut whole.received, received),
+        (&mut whole.carried_in, carried_in),
+        (&mut whole.outstanding, outstanding),
+        (&mut whole.unanswered, unanswered),
         (&mut whole.sent_bytes, sent_bytes),
         (&mut whole.received_bytes, received_bytes),
         (&mut whole.verified_bytes, verified_bytes),

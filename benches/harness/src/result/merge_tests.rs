@@ -160,7 +160,7 @@ fn rounds_of_comparisons_are_put_one_after_the_other() {
 #[test]
 fn memory_of_several_machines_is_kept_apart() {
     let mut other = later(0);
-    let point = |n| MemoryPoint { connections: n, user_bytes: 10 * n, kernel_bytes: None };
+    let point = |n| MemoryPoint { connections: n, user_bytes: 10 * n, ..MemoryPoint::default() };
     other.targets[0].memory = vec![MemorySeries::fit("idle", vec![point(1), point(2)])];
     let whole = merged(&[later(0), other]);
     let states: Vec<&str> = whole.targets[0].memory.iter().map(|series| series.state.as_str()).collect();
@@ -183,7 +183,7 @@ proptest! {
             let mut result = sample::run();
             let target = &mut result.targets[0];
             target.counts.received = values.len() as u64;
-            target.phases.reply = Phase { corrected: Some(latencies), raw: None };
+            target.phases.reply = Phase { corrected: Some(latencies), raw: None, ..Phase::default() };
             result
         };
         let mut results: Vec<RunResult> = parts.iter().map(|values| of(values)).collect();

@@ -25,7 +25,9 @@ pub(crate) fn target(label: &str) -> Target {
     let point = |n: u64| MemoryPoint {
         connections: n,
         user_bytes: 3_000_000 + 112 * n,
+        resident_bytes: Some(5_000_000 + 112 * n),
         kernel_bytes: Some(9_000_000 + 4_800 * n),
+        buffer_bytes: Some(8_192),
     };
     let cost = |cpu_s: f64| Cost {
         cpu_s,
@@ -69,6 +71,9 @@ pub(crate) fn target(label: &str) -> Target {
             connections_lost: 1,
             sent: 3_000,
             received: 3_000,
+            carried_in: 5,
+            outstanding: 4,
+            unanswered: 1,
             sent_bytes: 192_000,
             received_bytes: 192_000,
             verified_bytes: 192_000,
@@ -98,9 +103,10 @@ pub(crate) fn target(label: &str) -> Target {
         notes: vec!["a note of the target".to_owned()],
         ..Target::default()
     };
-    target.phases.connect = Phase { corrected: None, raw: Some(latencies(64, 10)) };
-    target.phases.first_byte = Phase { corrected: None, raw: Some(latencies(3_000, 1)) };
-    target.phases.reply = Phase { corrected: Some(reply), raw: Some(latencies(2_000, 1)) };
+    target.phases.connect = Phase { corrected: None, raw: Some(latencies(64, 10)), ..Phase::default() };
+    target.phases.first_byte = Phase { corrected: None, raw: Some(latencies(3_000, 1)), ..Phase::default() };
+    target.phases.reply =
+        Phase { corrected: Some(reply), raw: Some(latencies(2_000, 1)), ..Phase::default() };
     target
 }
 

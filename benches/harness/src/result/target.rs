@@ -38,7 +38,7 @@ pub(crate) struct Target {
     pub(crate) client_cost: Option<Cost>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) skew: Option<Skew>,
-    /// Counters of the kernel that speak of drops and overflows and changed meanwhile.
+    /// Counters of the kernel: all that speak of drops and overflows, changed or not, and signs of pressure that changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) kernel: Vec<Counter>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,12 +97,16 @@ impl Phases {
 /// Latencies of one phase.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Phase {
-    /// From when it was meant to start; absent for a closed loop, in which nothing is due.
+    /// From when it was meant to start; of a closed loop, in which nothing is due, an estimate: see `filled_every_us`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) corrected: Option<Latencies>,
     /// From when it did start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) raw: Option<Latencies>,
+    /// Of a closed loop: `corrected` is `raw` and besides, for each longer wait, what a client that sent again every so
+    /// many microseconds would have seen meanwhile. It is the mean time between two sends of the same place in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) filled_every_us: Option<f64>,
 }
 
 impl Phase {
@@ -111,9 +115,21 @@ impl Phase {
         self.corrected.is_none() && self.raw.is_none()
     }
 
-    /// The corrected latencies if there are any, the raw ones otherwise.
+    /// Whether the corrected latencies were measured from when each was meant to start, and not estimated.
+    pub(crate) fn is_from_intended_start(&self) -> bool {
+        self.corrected.is_some() && self.filled_every_us.is_none()
+    }
+
+    /// The latencies from the intended start if there was one, else the raw ones: what was measured, not estimated.
     pub(crate) fn best(&self) -> Option<&Latencies> {
-        self.corrected.as_ref().or(self.raw.as_ref())
+        let corrected = self.corrected.as_ref().filter(|_| self.is_from_intended_start());
+        corrected.or(self.raw.as_ref())
+    }
+
+    /// Fills in what a client that waited for its replies did not send every so many nanoseconds.
+    pub(crate) fn fill_in(&mut self, every_ns: u64) {
+        self.corrected = self.raw.as_ref().map(|raw| raw.corrected(every_ns));
+        self.filled_every_us = self.raw.as_ref().map(|_| every_ns as f64 / 1e3);
     }
 }
 
@@ -124,13 +140,25 @@ pub(crate) struct Counts {
     pub(crate) connections_opened: u64,
     /// Ended before they should have.
     pub(crate) connections_lost: u64,
-    /// Messages.
+    /// Messages that were sent in the measured time; with a schedule, those of them that were due in it.
     pub(crate) sent: u64,
-    /// Replies that came whole and in time.
+    /// Replies that came in the measured time: what the rate is made of.
+    ///
+    /// `sent + carried_in = received + outstanding + unanswered`.
     pub(crate) received: u64,
+    /// Replies of `received` to messages of before, of the warm-up.
+    #[serde(default)]
+    pub(crate) carried_in: u64,
+    /// Messages of `sent` without a reply when the measured time ended. It came afterwards.
+    #[serde(default)]
+    pub(crate) outstanding: u64,
+    /// Messages of `sent` that were never answered: their connection was ended by the scenario, or the run was stopped.
+    #[serde(default)]
+    pub(crate) unanswered: u64,
     pub(crate) sent_bytes: u64,
+    /// Of the whole run, its warm-up and the first message of each connection among it.
     pub(crate) received_bytes: u64,
-    /// Received bytes that were compared with what they should be.
+    /// Received bytes that were compared with what they should be, of the whole run too.
     pub(crate) verified_bytes: u64,
     /// Sent later than they were due by more than the plan allows.
     pub(crate) late: u64,
@@ -145,6 +173,16 @@ impl Counts {
     /// Errors of all kinds.
     pub(crate) fn errors_in_all(&self) -> u64 {
         self.errors.values().sum()
+    }
+
+    /// Messages of the measured time that were answered within it.
+    pub(crate) fn answered_in_time(&self) -> u64 {
+        self.received.saturating_sub(self.carried_in)
+    }
+
+    /// Takes for unanswered what was sent and has no reply.
+    pub(crate) fn settle(&mut self) {
+        self.unanswered = self.sent.saturating_sub(self.answered_in_time() + self.outstanding);
     }
 
     /// Messages that were due: what the shares of late and never sent ones are of.
@@ -211,9 +249,15 @@ pub(crate) struct MemoryPoint {
     pub(crate) connections: u64,
     /// What all server processes hold themselves (PSS).
     pub(crate) user_bytes: u64,
-    /// What the kernel holds for sockets and the like.
+    /// The same with what they share counted in full (RSS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resident_bytes: Option<u64>,
+    /// What the kernel holds for sockets and the like (Slab).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kernel_bytes: Option<u64>,
+    /// What the kernel holds of data under way over TCP (sockstat).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) buffer_bytes: Option<u64>,
 }
 
 /// What one side took of the machine in the measured time.
@@ -234,7 +278,7 @@ pub(crate) struct Cost {
     pub(crate) involuntary_switches: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) switches_per_message: Option<f64>,
-    /// By name, where they could be counted.
+    /// By name, where they could be counted. As counting slows every call, `run` does it in the warm-up, if there is one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) system_calls: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,6 +289,7 @@ pub(crate) struct Cost {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Skew {
     pub(crate) connections: Vec<u64>,
+    /// Since all connections stood, the warm-up included.
     #[serde(default)]
     pub(crate) messages: Vec<u64>,
 }
@@ -264,6 +309,12 @@ pub(crate) struct Counter {
     pub(crate) name: String,
     pub(crate) before: u64,
     pub(crate) after: u64,
+}
+
+impl Counter {
+    pub(crate) fn has_changed(&self) -> bool {
+        self.before != self.after
+    }
 }
 
 /// What the generator knows of itself.

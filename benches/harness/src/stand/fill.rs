@@ -117,7 +117,8 @@ pub(super) fn kernel_caches(target: &mut Target, before: Option<&[memory::Cache]
 
 /// How long the dials took, which the clients tell with their first tally.
 pub(super) fn connect(target: &mut Target, talked: &Talked) {
-    target.phases.connect = Phase { corrected: None, raw: Some(talked.tally.connect.clone()) };
+    target.phases.connect =
+        Phase { corrected: None, raw: Some(talked.tally.connect.clone()), ..Phase::default() };
 }
 
 /// A talk or a storm.
@@ -144,7 +145,11 @@ pub(super) fn talk(run: &Run<'_>, label: &str, active: f64, talked: &Talked) -> 
     target.seconds = seconds;
     target.messages_per_second = messages as f64 / seconds;
     target.phases = Phases {
-        reply: Phase { corrected: Some(tally.corrected.clone()), raw: Some(tally.raw.clone()) },
+        reply: Phase {
+            corrected: Some(tally.corrected.clone()),
+            raw: Some(tally.raw.clone()),
+            ..Phase::default()
+        },
         ..Phases::default()
     };
     let bytes = messages * run.args.size as u64;
@@ -244,7 +249,7 @@ pub(super) fn kernel(result: &mut RunResult, args: &Args, before: &Counters) {
     let now = Counters::read();
     let dropped = now.dropped_since(before);
     if let Some(target) = result.targets.first_mut() {
-        target.kernel = now.changed_since(before);
+        target.kernel = now.since(before);
     }
     let told: Vec<_> = dropped
         .iter()

@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
     pub(super) fn memory(&self, connections: u64) -> Result<MemoryPoint> {
         let of = |&who: &usize| memory::resident(self.crew.pid(who));
         let user_bytes = self.servers.iter().map(of).sum::<Result<u64>>()?;
-        Ok(MemoryPoint { connections, user_bytes, kernel_bytes: memory::slab() })
+        Ok(MemoryPoint { connections, user_bytes, kernel_bytes: memory::slab(), ..MemoryPoint::default() })
     }
 
     /// Ends the servers by SIGTERM while all connections stand, then the clients.

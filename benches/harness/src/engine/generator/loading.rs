@@ -21,6 +21,7 @@ impl Generator {
         let begin = start + plan.warmup.as_nanos() as u64;
         let end = begin + plan.duration.as_nanos() as u64;
         self.recorder.measure(begin, end);
+        self.gauge.go();
         self.set_alarm(core, begin, Alarm::Begin, 0);
         self.set_alarm(core, end, Alarm::End, 0);
         let now = common.now();
@@ -115,6 +116,7 @@ impl Generator {
             return Flow::Continue;
         }
         self.recorder.tally.answered += 1;
+        self.gauge.replied();
         self.recorder.answered(reply, now);
         if reply.request.purpose == Purpose::Wave {
             if matches!(self.common.plan.load, Load::Storm { .. }) {

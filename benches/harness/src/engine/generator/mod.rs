@@ -20,7 +20,8 @@ use super::crowd::Crowd;
 use super::pace::{Pace, Position};
 use super::recorder::Recorder;
 use super::session::{Outlet, Session, Wanted};
-use super::{Common, Event, Order, ReactorUse, Usage};
+use super::usage::Gauge;
+use super::{Common, Event, Order, ReactorUse};
 use crate::outcome::{Status, ends};
 use crate::plan::{End, Load};
 use crate::protocol::{Purpose, Wire};
@@ -104,7 +105,7 @@ pub(in crate::engine) struct Generator {
     crowd: Crowd,
     rng: fastrand::Rng,
     late_after: u64,
-    usage: Usage,
+    gauge: Gauge,
     used: ReactorUse,
     /// Replies since they were last shown.
     answers: u64,
@@ -146,7 +147,7 @@ impl Generator {
             crowd: Crowd::new(plan, common.part(share.crowd, index)),
             rng: fastrand::Rng::with_seed(plan.seed ^ position.index as u64),
             late_after: plan.late_after.as_nanos() as u64,
-            usage: Usage::default(),
+            gauge: Gauge::new(plan),
             used: ReactorUse::default(),
             answers: 0,
             has_failed: false,
@@ -180,6 +181,7 @@ impl Generator {
         let all = self.to_dial == 0 && self.connecting == 0 && self.crowd.is_settled();
         if self.stage == Stage::Opening && all {
             self.stage = Stage::Waiting;
+            self.gauge.count_calls();
             self.tell(Event::Opened);
         }
     }
@@ -207,21 +209,22 @@ impl Generator {
         let mut tally = recorder.finish(now);
         tally.counts.connections_asked = self.quota as u64;
         tally.counts.verified_bytes = self.wire.verified();
+        tally.counts.settle();
         tally.counts.never_sent += self.backlog.len() as u64;
         tally.counts.never_sent += self.pace.as_mut().map_or(0, |pace| pace.left_before(until));
         tally.crowd = self.crowd.tally();
         self.used.messages = tally.counts.received;
         tally.reactors = vec![self.used];
+        (tally.toll, tally.counted) = (Some(self.gauge.toll()), self.gauge.counted);
         self.tell(Event::Finished(Box::new(tally)));
     }
 
     fn open_window(&mut self) {
-        // A kernel that does not tell leaves zeroes, and no verdict on the generator follows from them.
-        self.usage = Usage::of_this_thread().unwrap_or_default();
+        self.gauge.begin();
     }
 
     fn close_window(&mut self, now: u64) {
-        let used = Usage::of_this_thread().unwrap_or_default().since(self.usage);
+        let used = self.gauge.end();
         let seconds = now.saturating_sub(self.recorder.begin()) as f64 / 1e9;
         self.used = ReactorUse {
             seconds,

@@ -67,16 +67,23 @@ fn percentiles(result: &RunResult) -> Option<Chart> {
         };
         let reply = &target.phases.reply;
         let label = &target.label;
+        let is_filled = reply.filled_every_us.is_some();
         if let Some(corrected) = &reply.corrected {
-            add(if single { "replies, from when due".to_owned() } else { label.clone() }, corrected);
+            let name = match (single, is_filled) {
+                (true, true) => "replies, corrected".to_owned(),
+                (true, false) => "replies, from when due".to_owned(),
+                (false, true) => format!("{label}, corrected"),
+                (false, false) => label.clone(),
+            };
+            add(name, corrected);
         }
         if let Some(raw) = &reply.raw {
             let beside = reply.corrected.is_some();
             let name = match (single, beside) {
                 (true, true) => "replies, from when sent".to_owned(),
                 (true, false) => "replies".to_owned(),
-                (false, true) => format!("{label}, from when sent"),
-                (false, false) => label.clone(),
+                (false, true) if !is_filled => format!("{label}, from when sent"),
+                (false, _) => label.clone(),
             };
             add(name, raw);
         }
@@ -310,6 +317,8 @@ fn memory_of(
 ) -> Option<Chart> {
     let mut series = Vec::new();
     let mut words = Vec::new();
+    // A point or two are told by the table.
+    target.memory.iter().find_map(line_of)?;
     for (style, state) in target.memory.iter().enumerate() {
         let place = |point: &MemoryPoint| Some((point.connections as f64, bytes_of(point)? as f64));
         let points: Vec<(f64, f64)> = state.points.iter().filter_map(place).collect();

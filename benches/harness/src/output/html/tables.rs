@@ -6,7 +6,7 @@ use super::escape;
 use crate::latency::format_ns;
 use crate::output::format::{bytes, count};
 use crate::output::text::{self, Row};
-use crate::result::{RunResult, Target};
+use crate::result::{RunResult, Skew, Target};
 
 /// The percentiles in the table.
 const PERCENTILES: [(&str, f64); 6] =
@@ -123,8 +123,10 @@ pub(super) fn percentiles(result: &RunResult) -> String {
     let mut rows = Vec::new();
     for target in &result.targets {
         for (phase, histograms) in target.phases.named() {
+            let corrected =
+                if histograms.filled_every_us.is_some() { "corrected (filled in)" } else { "from when due" };
             for (kind, latencies) in
-                [("from when due", &histograms.corrected), ("from when begun", &histograms.raw)]
+                [(corrected, &histograms.corrected), ("from when begun", &histograms.raw)]
             {
                 let Some(latencies) = latencies else { continue };
                 let mut row = vec![format!("{}, {phase} {kind}", target.label)];
@@ -148,23 +150,34 @@ type Cell<'a> = &'a dyn Fn(&Target) -> Option<String>;
 pub(super) fn counts(result: &RunResult) -> String {
     let number =
         |of: fn(&Target) -> u64| move |target: &Target| Some(of(target)).filter(|n| *n > 0).map(count);
-    let rows: [(&str, Cell<'_>); 18] = [
+    let rows: [(&str, Cell<'_>); 26] = [
         ("measured time", &|target| Some(format!("{:.2} s", target.seconds))),
         ("connections asked for", &number(|target| target.counts.connections_asked)),
         ("connections opened", &number(|target| target.counts.connections_opened)),
         ("connections lost", &|target| Some(count(target.counts.connections_lost))),
         ("messages sent", &number(|target| target.counts.sent)),
-        ("replies", &number(|target| target.counts.received)),
-        ("bytes received", &|target| Some(bytes(target.counts.received_bytes))),
+        ("replies in the measured time", &number(|target| target.counts.received)),
+        ("of them to messages sent before", &number(|target| target.counts.carried_in)),
+        ("outstanding at its end, answered later", &number(|target| target.counts.outstanding)),
+        ("never answered", &number(|target| target.counts.unanswered)),
+        ("bytes received in the whole run", &|target| Some(bytes(target.counts.received_bytes))),
         ("bytes verified", &|target| Some(bytes(target.counts.verified_bytes))),
         ("sent late", &|target| Some(count(target.counts.late))),
         ("never sent", &|target| Some(count(target.counts.never_sent))),
         ("errors", &|target| Some(errors(target))),
+        ("connections by event loop", &|target| {
+            target.skew.as_ref().and_then(|skew| even(&skew.connections))
+        }),
+        ("messages by event loop", &|target| target.skew.as_ref().and_then(|skew| even(&skew.messages))),
+        ("generator", &|target| Some(text::generator(target)).filter(|text| !text.is_empty())),
         ("CPU of the server", &|target| {
             target.server_cost.as_ref().map(|cost| format!("{:.2} s", cost.cpu_s))
         }),
         ("CPU of the client", &|target| {
             target.client_cost.as_ref().map(|cost| format!("{:.2} s", cost.cpu_s))
+        }),
+        ("server CPU/message", &|target| {
+            target.server_cost.as_ref()?.cpu_us_per_message.map(|us| format_ns(us * 1e3))
         }),
         ("client CPU/message", &|target| {
             target.client_cost.as_ref()?.cpu_us_per_message.map(|us| format_ns(us * 1e3))
@@ -172,13 +185,16 @@ pub(super) fn counts(result: &RunResult) -> String {
         ("server context switches/message", &|target| {
             target.server_cost.as_ref()?.switches_per_message.map(|n| format!("{n:.3}"))
         }),
+        ("client context switches/message", &|target| {
+            target.client_cost.as_ref()?.switches_per_message.map(|n| format!("{n:.3}"))
+        }),
         ("server system calls/message", &|target| {
             target.server_cost.as_ref()?.system_calls_per_message.map(|n| format!("{n:.3}"))
         }),
         ("client system calls/message", &|target| {
             target.client_cost.as_ref()?.system_calls_per_message.map(|n| format!("{n:.3}"))
         }),
-        ("the kernel's counters", &|target| Some(kernel(target)).filter(|text| !text.is_empty())),
+        ("the kernel's counters", &|target| Some(text::kernel(target)).filter(|text| !text.is_empty())),
     ];
     let mut head = vec![""];
     head.extend(result.targets.iter().map(|target| target.label.as_str()));
@@ -195,6 +211,12 @@ pub(super) fn counts(result: &RunResult) -> String {
     table("Counts and costs", "", &head, &rows)
 }
 
+/// Each event loop's number, and how far the largest is above the mean.
+fn even(numbers: &[u64]) -> Option<String> {
+    let each: Vec<String> = numbers.iter().map(|number| count(*number)).collect();
+    Some(format!("{}: most to mean {:.2}", each.join(", "), Skew::most_to_mean(numbers)?))
+}
+
 fn errors(target: &Target) -> String {
     if target.counts.errors.is_empty() {
         return "0".to_owned();
@@ -204,16 +226,9 @@ fn errors(target: &Target) -> String {
     each.join(", ")
 }
 
-fn kernel(target: &Target) -> String {
-    let changed = target.kernel.iter().filter(|counter| counter.after != counter.before);
-    let each: Vec<String> = changed
-        .map(|counter| format!("{} +{}", counter.name, count(counter.after.saturating_sub(counter.before))))
-        .collect();
-    each.join(", ")
-}
-
 pub(super) fn memory(result: &RunResult) -> String {
     let mut rows = Vec::new();
+    let size = |size: Option<u64>| size.map_or_else(|| "n/a".to_owned(), bytes);
     for target in &result.targets {
         for series in &target.memory {
             for point in &series.points {
@@ -221,7 +236,9 @@ pub(super) fn memory(result: &RunResult) -> String {
                     format!("{}, {}", target.label, series.state),
                     count(point.connections),
                     bytes(point.user_bytes),
-                    point.kernel_bytes.map_or_else(|| "n/a".to_owned(), bytes),
+                    size(point.kernel_bytes),
+                    size(point.resident_bytes),
+                    size(point.buffer_bytes),
                 ]);
             }
             for (side, line) in [("user", series.user), ("kernel", series.kernel)] {
@@ -231,12 +248,15 @@ pub(super) fn memory(result: &RunResult) -> String {
                         format!("{:.1} B each", line.slope),
                         format!("{} besides", bytes(line.intercept.max(0.0) as u64)),
                         format!("R² {:.5}", line.r_squared),
+                        String::new(),
+                        String::new(),
                     ]);
                 }
             }
         }
     }
-    table("Memory of the server", "", &["state", "connections", "user", "kernel"], &rows)
+    let head = ["state", "connections", "user (PSS)", "kernel (Slab)", "resident (RSS)", "TCP buffers"];
+    table("Memory of the server", "", &head, &rows)
 }
 
 /// Notes and limits.
