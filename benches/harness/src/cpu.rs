@@ -144,28 +144,51 @@ fn busy_ticks(stat: &str, cpu: usize) -> Option<u64> {
     Some(user + nice + system + irq + softirq + steal)
 }
 
-/// The CPU time used by a process or a thread, in user and kernel mode.
+/// The CPU time used by a thread, a process, or several processes, in user and kernel mode.
 ///
 /// The kernel brings it up to date at every switch and at every tick of the CPU in question, so it
 /// trails by a tick at most; it covers the threads that have ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CpuClock(ClockId);
+pub(crate) enum CpuClock {
+    One(ClockId),
+    /// Of processes that belong together.
+    Several(&'static [ClockId]),
+}
 
 impl CpuClock {
     /// The clock of all the threads of process `pid`.
     pub(crate) fn of_process(pid: Pid) -> Result<Self> {
-        clock_getcpuclockid(pid).map(Self).with_context(|| format!("process {pid} has no CPU clock"))
+        let clock = clock_getcpuclockid(pid).with_context(|| format!("process {pid} has no CPU clock"))?;
+        Ok(Self::One(clock))
+    }
+
+    /// The clock of all the threads of these processes.
+    ///
+    /// A clock is read by threads that live as long as they like, so the list of several is kept for good.
+    pub(crate) fn of_processes(pids: &[u32]) -> Result<Self> {
+        let clock = |pid: &u32| {
+            let pid = Pid::from_raw((*pid).try_into()?);
+            clock_getcpuclockid(pid).with_context(|| format!("process {pid} has no CPU clock"))
+        };
+        let clocks = pids.iter().map(clock).collect::<Result<Vec<_>>>()?;
+        Ok(match clocks.as_slice() {
+            [one] => Self::One(*one),
+            _ => Self::Several(clocks.leak()),
+        })
     }
 
     /// The clock of the calling thread.
     pub(crate) fn of_this_thread() -> Self {
-        Self(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        Self::One(ClockId::CLOCK_THREAD_CPUTIME_ID)
     }
 
     /// The time used so far.
     pub(crate) fn read(self) -> Result<Duration> {
-        let used = self.0.now().context("cannot read a CPU clock")?;
-        Ok(used.into())
+        let of = |clock: ClockId| clock.now().map(Duration::from).context("cannot read a CPU clock");
+        match self {
+            Self::One(clock) => of(clock),
+            Self::Several(clocks) => clocks.iter().map(|clock| of(*clock)).sum(),
+        }
     }
 }
 
@@ -220,5 +243,9 @@ mod tests {
         let before = thread.read().unwrap();
         while thread.read().unwrap() - before < Duration::from_millis(20) {}
         assert!(clock.read().unwrap() >= Duration::from_millis(15));
+        let me = std::process::id();
+        let twice = CpuClock::of_processes(&[me, me]).unwrap().read().unwrap();
+        assert!(twice >= Duration::from_millis(30), "{twice:?}");
+        assert_eq!(CpuClock::of_processes(&[]).unwrap().read().unwrap(), Duration::ZERO);
     }
 }

@@ -1,5 +1,6 @@
 //! Servers run as child processes.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
@@ -17,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 
 use crate::cpu::{CpuClock, CpuList};
+use crate::measure::with_descendants;
 
 /// What a server prints before the address that it listens on.
 const ANNOUNCEMENT: &str = "listening on ";
@@ -39,7 +41,8 @@ pub(crate) struct Server {
     child: Child,
     address: Address,
     publish: Option<SocketAddr>,
-    clock: CpuClock,
+    /// Its processes when they were looked at last, and the clock of all of them.
+    clock: RefCell<(Vec<u32>, CpuClock)>,
 }
 
 impl Server {
@@ -107,7 +110,10 @@ impl Server {
         end_with_this_one(&mut command);
         let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
         match Self::wait_for_announcement(&mut child) {
-            Ok((address, clock, lines)) => Ok((Self { child, address, publish: None, clock }, lines)),
+            Ok((address, clock, lines)) => {
+                let clock = RefCell::new((vec![child.id()], clock));
+                Ok((Self { child, address, publish: None, clock }, lines))
+            }
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -146,9 +152,16 @@ impl Server {
         self.child.id()
     }
 
-    /// The CPU time of the whole process.
+    /// The CPU time of the process and of all that descend from it now: a master leaves the work to its children.
     pub(crate) fn clock(&self) -> CpuClock {
-        self.clock
+        let pids = with_descendants(&[self.pid()]);
+        let mut known = self.clock.borrow_mut();
+        if known.0 != pids
+            && let Ok(clock) = CpuClock::of_processes(&pids)
+        {
+            *known = (pids, clock);
+        }
+        known.1
     }
 
     /// How the server ended, if it did within the `patience`.
@@ -288,6 +301,18 @@ mod tests {
         let pid = Pid::from_raw(server.child.id().try_into().unwrap());
         drop(server);
         assert_eq!(kill(pid, None), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn the_work_of_children_counts() {
+        // The shell waits; what works is its child, until the test ends both.
+        let script = "sh -c 'echo listening on 127.0.0.1:1; sh -c \"while :; do :; done\" & trap \"kill $!\" TERM; wait'";
+        let server = Server::start(script, &any_cpu()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while server.clock().read().unwrap() < Duration::from_millis(100) {
+            assert!(Instant::now() < deadline, "no CPU time is counted");
+            thread::yield_now();
+        }
     }
 
     #[test]
