@@ -150,3 +150,23 @@ fn all_are_listed() {
         assert!(listed.lines().any(|line| line.starts_with(name)), "{listed}");
     }
 }
+
+/// Shares of a scenario in two processes make up the same whole.
+#[test]
+fn every_scenario_over_two_processes() {
+    let listed = support::run(support::bench("run --scenario help")).stdout;
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    let mut tried = 0;
+    for name in names.filter(|name| *name != "broadcast") {
+        // A slow writer takes a second for a request.
+        let more = if name == "slow-writer" { "--duration 1500ms" } else { "" };
+        scenario(name, &format!("--workers 2 {more}"), &[]);
+        tried += 1;
+    }
+    assert!(tried >= 16, "{listed}");
+    let arguments = "run --server broadcast --scenario broadcast --connections 12 --duration 500ms --rate 200 \
+                     --size 100 --tolerance 100 --workers 2";
+    let result = result("scenario-broadcast-workers", arguments);
+    assert!(checks(&result).contains(&("every line to everybody", true)), "{result}");
+    assert_eq!(counts(&result, "sent"), 100, "one publishes, not each process");
+}
