@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the redis example against Debian's redis-server: the same client, one server core each, by turns.
 #
-#   benches/redis.sh [ROW ..]     plain, deep, half, two
+#   benches/redis.sh [ROW ..]     plain, deep, spin, half, two
 #
 # ROUNDS (11) and REQUESTS (200000) make a run longer or shorter. For each row it prints the median of the
 # ratios of neighbouring runs, their quartiles, the median rates, and the server's CPU time per request.
@@ -26,9 +26,9 @@ trap stop EXIT
 
 cargo build --release --quiet --example redis
 
-# start_example NAME CPUS REACTORS: on a free port; pid and port go to files of that name.
+# start_example NAME CPUS REACTORS OPTION ..: on a free port; pid and port go to files of that name.
 start_example() {
-    taskset -c "$2" "$example" --listen 127.0.0.1:0 --reactors "$3" --idle 0 >"$work/$1.out" &
+    taskset -c "$2" "$example" --listen 127.0.0.1:0 --reactors "$3" --idle 0 "${@:4}" >"$work/$1.out" &
     servers+=($!)
     echo $! >"$work/$1.pid"
     for _ in {1..100}; do
@@ -118,6 +118,7 @@ compare() {
 }
 
 start_example one 0 1
+start_example spinning 0 1 --spin 200
 start_example two 0,1 2
 start_redis redis 0
 
@@ -127,6 +128,13 @@ row() {
     deep)
         compare 'example : redis-server, -P 16' one redis 1 -P 16
         compare 'redis-server : itself, -P 16' redis redis 1 -P 16
+        ;;
+    # Who sends to a server that sleeps has to wake it, and pays for it: redis-benchmark, which is the limit. The
+    # server's CPU time says nothing here: it is all of it.
+    spin)
+        compare 'spinning example : redis-server' spinning redis 1
+        compare 'spinning example : redis-server, -P 16' spinning redis 1 -P 16
+        compare 'spinning example : example, -P 16' spinning one 1 -P 16
         ;;
     half)
         # redis-benchmark has no more to give in the rows above; half a core is what it can saturate.
@@ -148,7 +156,7 @@ row() {
 printf '| row | command | ratio | quartiles | a/s | b/s | a us CPU | b us CPU |\n'
 printf '|---|---|---|---|---|---|---|---|\n'
 if (($# == 0)); then
-    set -- plain deep half two
+    set -- plain deep spin half two
 fi
 for name in "$@"; do
     row "$name"

@@ -9,10 +9,9 @@
 mod common;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use corelane::{Balance, Conn, Flow, Handler, Input, Open, Pinning, Polling, Server};
+use corelane::{Balance, Conn, Flow, Handler, Input, Open, Pinning, Server};
 
 /// An echo server on every core.
 #[derive(Parser)]
@@ -25,9 +24,6 @@ struct Options {
     /// Who spreads connections over the reactors.
     #[arg(long, value_enum, default_value = "kernel")]
     balance: Spread,
-    /// Look for events for so many microseconds before sleeping; 0: sleep at once.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
-    spin: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -56,20 +52,15 @@ impl Handler for Echo {
 }
 
 fn server(options: &Options) -> Server {
-    let server =
-        options.server.server().pinning(if options.pin { Pinning::Cores } else { Pinning::Off }).balance(
-            match options.balance {
-                Spread::Kernel => Balance::Kernel,
-                Spread::Cpu => Balance::CpuSteering,
-                Spread::RoundRobin => Balance::RoundRobin,
-                Spread::LeastConnections => Balance::LeastConnections,
-                Spread::Source => Balance::SourceHash,
-            },
-        );
-    match options.spin {
-        0 => server,
-        spin => server.polling(Polling::Spin(Duration::from_micros(spin))),
-    }
+    let balance = match options.balance {
+        Spread::Kernel => Balance::Kernel,
+        Spread::Cpu => Balance::CpuSteering,
+        Spread::RoundRobin => Balance::RoundRobin,
+        Spread::LeastConnections => Balance::LeastConnections,
+        Spread::Source => Balance::SourceHash,
+    };
+    let pinning = if options.pin { Pinning::Cores } else { Pinning::Off };
+    options.server.server().pinning(pinning).balance(balance)
 }
 
 fn main() -> ExitCode {

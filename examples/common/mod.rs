@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use corelane::{Address, Deadlines, Handler, Running, Server, Start};
+use corelane::{Address, Deadlines, Handler, Polling, Running, Server, Start};
 
 /// The flags that all examples share.
 #[derive(Args)]
@@ -30,6 +30,10 @@ pub(crate) struct ServerOptions {
     /// The most connections at a time from one source address.
     #[arg(long, value_name = "N")]
     max_connections_per_source: Option<usize>,
+    /// Look for events for so many microseconds before sleeping; 0: sleep at once. For a reactor that has a
+    /// core of its own: nobody has to wake it, and the core is never free for others meanwhile.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    spin: u64,
 }
 
 impl ServerOptions {
@@ -59,6 +63,9 @@ impl ServerOptions {
         }
         if let Some(cap) = self.max_connections_per_source {
             server = server.max_connections_per_source(cap);
+        }
+        if self.spin > 0 {
+            server = server.polling(Polling::Spin(Duration::from_micros(self.spin)));
         }
         self.listen.iter().cloned().fold(server, Server::listen)
     }
