@@ -8,6 +8,8 @@ use crate::store::{Expiry, Store, Value};
 #[derive(Debug)]
 pub(crate) struct Command {
     pub(crate) name: &'static str,
+    /// The name as [`code`] has it.
+    code: u64,
     /// How many words, its name among them; the least number if negative. As redis counts.
     pub(crate) arity: i32,
     pub(crate) place: Place,
@@ -58,11 +60,26 @@ pub(crate) enum Run {
 }
 
 const fn command(name: &'static str, arity: i32, place: Place, run: Run) -> Command {
-    Command { name, arity, place, grows: false, run }
+    Command { name, code: code(name.as_bytes()), arity, place, grows: false, run }
 }
 
 const fn growing(name: &'static str, arity: i32, place: Place, run: Run) -> Command {
-    Command { name, arity, place, grows: true, run }
+    Command { name, code: code(name.as_bytes()), arity, place, grows: true, run }
+}
+
+/// A name as one number whatever its case, five bits for each letter: what is compared for every request. 0 for
+/// what cannot be one of the names below.
+#[inline]
+const fn code(name: &[u8]) -> u64 {
+    let (mut code, mut at) = (0, 0);
+    while at < name.len() {
+        if at == 12 || !name[at].is_ascii_alphabetic() {
+            return 0;
+        }
+        code = code << 5 | (name[at] & 0x1f) as u64;
+        at += 1;
+    }
+    code
 }
 
 /// Looked through from the front: what comes often comes first.
@@ -99,7 +116,8 @@ pub(crate) static GET: &Command = &COMMANDS[0];
 impl Command {
     #[inline]
     pub(crate) fn find(name: &[u8]) -> Option<&'static Self> {
-        COMMANDS.iter().find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
+        let code = code(name);
+        COMMANDS.iter().find(|command| command.code == code)
     }
 
     #[inline]

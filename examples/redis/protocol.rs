@@ -86,19 +86,11 @@ impl Parser {
             self.is_line = false;
             match bytes.first() {
                 None => return Ok(None),
-                Some(b'*') => {
-                    let Some((count, next)) = number(bytes, 1, "too big mbulk count string")? else {
-                        return Ok(None);
-                    };
-                    let Some(count) = count.filter(|count| *count <= MOST_ARGUMENTS) else {
-                        return broken("invalid multibulk length");
-                    };
-                    if count <= 0 {
-                        return Ok(Some(next));
-                    }
-                    self.left = count as usize;
-                    self.position = next;
-                }
+                Some(b'*') => match count(bytes)? {
+                    None => return Ok(None),
+                    Some((0, next)) => return Ok(Some(next)),
+                    Some((count, next)) => (self.left, self.position) = (count, next),
+                },
                 Some(_) => return self.line(bytes),
             }
         }
@@ -108,19 +100,17 @@ impl Parser {
     #[inline]
     fn bulks(&mut self, bytes: &[u8], most: usize) -> Parsed<usize> {
         while self.left > 0 {
-            let Some((length, start)) = bulk_header(bytes, self.position)? else { return self.part() };
-            let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else {
-                return broken("invalid bulk length");
-            };
-            if start + length > most {
+            let Some((length, start)) = bulk_length(bytes, self.position)? else { return self.part() };
+            let end = start + length;
+            if end > most {
                 return broken("invalid bulk length");
             }
             // The line end behind it is skipped unseen, as redis does.
-            if bytes.len() < start + length + 2 {
+            if bytes.len() < end + 2 {
                 return self.part();
             }
-            self.spans.push(Span::new(start, length));
-            self.position = start + length + 2;
+            self.spans.push(Span { start: start as u32, end: end as u32 });
+            self.position = end + 2;
             self.left -= 1;
         }
         Ok(Some(self.position))
@@ -214,25 +204,47 @@ impl Parser {
     }
 }
 
-/// The length line of an argument at `position`, as [`number`].
+/// How many arguments the request at the start has, and where the first begins.
 #[inline]
-fn bulk_header(bytes: &[u8], position: usize) -> Parsed<(Option<i64>, usize)> {
-    // Lengths of one and two digits, and nothing odd: nearly all of them.
-    match bytes.get(position..position + 4) {
-        Some(&[b'$', digit @ b'0'..=b'9', b'\r', _]) => {
-            return Ok(Some((Some(i64::from(digit - b'0')), position + 4)));
-        }
-        Some(&[b'$', tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r']) if bytes.len() > position + 4 => {
-            return Ok(Some((Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')), position + 5)));
-        }
-        _ => {}
+fn count(bytes: &[u8]) -> Parsed<(usize, usize)> {
+    if let Some(short) = short_number(bytes, 0, b'*') {
+        return Ok(Some(short));
+    }
+    let Some((count, next)) = number(bytes, 1, "too big mbulk count string")? else { return Ok(None) };
+    match count {
+        // Less than none is none.
+        Some(count) if count <= MOST_ARGUMENTS => Ok(Some((count.max(0) as usize, next))),
+        _ => broken("invalid multibulk length"),
+    }
+}
+
+/// How long the argument is whose length line is at `position`, and where it begins.
+#[inline]
+fn bulk_length(bytes: &[u8], position: usize) -> Parsed<(usize, usize)> {
+    if let Some(short) = short_number(bytes, position, b'$') {
+        return Ok(Some(short));
     }
     let Some((length, next)) = number(bytes, position + 1, "too big bulk count string")? else {
         return Ok(None);
     };
-    match bytes[position] {
-        b'$' => Ok(Some((length, next))),
-        other => broken(&format!("expected '$', got '{}'", printable(other))),
+    match (bytes[position], length.map(usize::try_from)) {
+        (b'$', Some(Ok(length))) => Ok(Some((length, next))),
+        (b'$', _) => broken("invalid bulk length"),
+        (other, _) => broken(&format!("expected '$', got '{}'", printable(other))),
+    }
+}
+
+/// The number in a line of this kind at `position`, and where the next line begins, if the number has one
+/// digit or two and the line nothing odd: nearly all have.
+#[inline]
+fn short_number(bytes: &[u8], position: usize, kind: u8) -> Option<(usize, usize)> {
+    match *bytes.get(position..)?.first_chunk::<5>()? {
+        [first, ..] if first != kind => None,
+        [_, digit @ b'0'..=b'9', b'\r', ..] => Some(((digit - b'0').into(), position + 4)),
+        [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _] => {
+            Some((usize::from(tens - b'0') * 10 + usize::from(ones - b'0'), position + 5))
+        }
+        _ => None,
     }
 }
 
@@ -243,6 +255,7 @@ fn printable(byte: u8) -> char {
 
 /// The number from `start` to the end of its line, and where the next line begins. The number is `None` if
 /// it is none; the whole is if the line has not come in full.
+#[cold]
 fn number(bytes: &[u8], start: usize, too_long: &str) -> Parsed<(Option<i64>, usize)> {
     let Some(rest) = bytes.get(start..) else { return Ok(None) };
     match memchr(b'\r', rest) {

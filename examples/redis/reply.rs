@@ -9,6 +9,9 @@ const PIECE: usize = 64 * 1024;
 /// A buffer that has grown beyond this is not kept.
 const MOST_KEPT: usize = 128 * 1024;
 
+/// What surrounds a value, at most: its length line, and the end of its own.
+const MOST_HEADER: usize = 32;
+
 /// One reply or several, in the order in which they leave.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
@@ -67,20 +70,19 @@ impl Reply {
 
     #[inline]
     pub(crate) fn integer(&mut self, number: i64) {
-        self.bytes.push(b':');
-        decimal(&mut self.bytes, number);
-        self.bytes.extend_from_slice(b"\r\n");
+        self.header(b':', number);
     }
 
     #[inline]
     pub(crate) fn bulk(&mut self, value: &[u8]) {
-        self.header(b'$', value.len());
+        self.bytes.reserve(value.len() + MOST_HEADER);
+        self.header(b'$', value.len() as i64);
         self.bytes.extend_from_slice(value);
         self.bytes.extend_from_slice(b"\r\n");
     }
 
     pub(crate) fn shared_bulk(&mut self, value: &Shared) {
-        self.header(b'$', value.len());
+        self.header(b'$', value.len() as i64);
         self.shared(value);
         self.bytes.extend_from_slice(b"\r\n");
     }
@@ -101,24 +103,35 @@ impl Reply {
     }
 
     pub(crate) fn array(&mut self, items: usize) {
-        self.header(b'*', items);
+        self.header(b'*', items as i64);
     }
 
     /// An array of pairs: what RESP3 has a type of its own for.
     pub(crate) fn map(&mut self, pairs: usize, is_resp3: bool) {
-        if is_resp3 { self.header(b'%', pairs) } else { self.header(b'*', 2 * pairs) }
+        let (kind, items) = if is_resp3 { (b'%', pairs) } else { (b'*', 2 * pairs) };
+        self.header(kind, items as i64);
     }
 
     /// An array that answers no request.
     pub(crate) fn push(&mut self, items: usize, is_resp3: bool) {
-        self.header(if is_resp3 { b'>' } else { b'*' }, items);
+        self.header(if is_resp3 { b'>' } else { b'*' }, items as i64);
     }
 
     #[inline]
-    fn header(&mut self, kind: u8, number: usize) {
-        self.bytes.push(kind);
-        decimal(&mut self.bytes, number as i64);
-        self.bytes.extend_from_slice(b"\r\n");
+    fn header(&mut self, kind: u8, number: i64) {
+        // One digit or two: most are, and are written at one go.
+        match number {
+            0..=9 => self.bytes.extend_from_slice(&[kind, b'0' + number as u8, b'\r', b'\n']),
+            10..=99 => {
+                let (tens, ones) = (b'0' + (number / 10) as u8, b'0' + (number % 10) as u8);
+                self.bytes.extend_from_slice(&[kind, tens, ones, b'\r', b'\n']);
+            }
+            _ => {
+                self.bytes.push(kind);
+                decimal(&mut self.bytes, number);
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+        }
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) {

@@ -107,10 +107,13 @@ impl Session {
         if self.pending.is_empty() { &mut self.ready } else { &mut self.held }
     }
 
-    /// Whether replies must not be read for now that would have to wait.
+    /// Whether requests must not be read for now whose replies would have to wait.
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        let has_much = self.asked >= MOST_BYTES || self.held.size() + self.early >= MOST_BYTES;
-        !self.pending.is_empty() && (self.waiting >= MOST_WAITING || has_much)
+        self.is_waiting()
+            && (self.waiting >= MOST_WAITING
+                || self.asked >= MOST_BYTES
+                || self.held.size() + self.early >= MOST_BYTES)
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
