@@ -171,14 +171,6 @@ impl<T: Default> Entry<T> {
     }
 }
 
-impl<T> Entry<T> {
-    /// Whether its reply is whole and nothing else is left to be done.
-    #[inline]
-    pub(super) fn is_simply_done(&self) -> bool {
-        self.flags.only(part::DONE | part::BODY | part::CLOSE) == part::DONE && self.sample.is_none()
-    }
-}
-
 /// What the input of a connection is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -222,6 +214,20 @@ impl<T> Connection<T> {
     pub(super) fn position(&self, number: u32) -> Option<usize> {
         let behind = self.next.wrapping_sub(number) as usize;
         (1..=self.queue.len()).contains(&behind).then(|| self.queue.len() - behind)
+    }
+
+    /// Puts an exchange at the end of the queue, whose buffer is one of `spare` if it has none; its number.
+    #[inline(always)]
+    pub(super) fn push(&mut self, entry: Entry<T>, spare: &mut Vec<VecDeque<Entry<T>>>) -> u32 {
+        if self.queue.capacity() == 0
+            && let Some(spare) = spare.pop()
+        {
+            self.queue = spare;
+        }
+        self.queue.push_back(entry);
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        number
     }
 
     pub(super) fn entry(&mut self, number: u32) -> Option<&mut Entry<T>> {

@@ -1,17 +1,22 @@
 use std::time::{Duration, Instant, SystemTime};
 
-/// The header line `date`, made anew once a second.
+/// The header line `date`, made anew once a second. Behind it stands what most replies go on with.
 #[derive(Debug)]
 pub(super) struct Date {
-    line: [u8; LENGTH],
+    bytes: [u8; WHOLE],
     until: Option<Instant>,
 }
 
-const LENGTH: usize = 37;
+/// How the line begins that names the length of a body.
+pub(super) const LENGTH: &[u8; 16] = b"content-length: ";
+
+const START: &[u8; WHOLE] = b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-length: ";
+const WHOLE: usize = LINE + LENGTH.len();
+const LINE: usize = 37;
 
 impl Date {
     pub(super) fn new() -> Self {
-        Self { line: *b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", until: None }
+        Self { bytes: *START, until: None }
     }
 
     /// Makes it anew if it is older than a second.
@@ -22,8 +27,14 @@ impl Date {
         }
     }
 
-    pub(super) fn line(&self) -> &[u8; LENGTH] {
-        &self.line
+    pub(super) fn line(&self) -> &[u8] {
+        &self.bytes[..LINE]
+    }
+
+    /// The line, and [`LENGTH`] behind it.
+    #[inline]
+    pub(super) fn and_length(&self) -> &[u8; WHOLE] {
+        &self.bytes
     }
 
     #[cold]
@@ -37,7 +48,7 @@ impl Date {
 
     fn set(&mut self, time: SystemTime) {
         use std::io::Write as _;
-        let mut room = &mut self.line[b"date: ".len()..LENGTH - 2];
+        let mut room = &mut self.bytes[b"date: ".len()..LINE - 2];
         // A date has 29 bytes, whatever the time.
         let _ = write!(room, "{}", httpdate::HttpDate::from(time));
     }
@@ -54,13 +65,13 @@ mod tests {
         assert_eq!(date.line(), b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
         let now = Instant::now();
         date.refresh(now);
-        let first = *date.line();
+        let first = date.line().to_owned();
         let text = std::str::from_utf8(&first[6..35]).unwrap();
         assert!(httpdate::parse_http_date(text).unwrap() <= SystemTime::now());
         assert!(date.until.unwrap() > now && date.until.unwrap() <= now + Duration::from_secs(1));
         date.set(SystemTime::UNIX_EPOCH);
         date.refresh(now);
-        assert_ne!(date.line(), &first, "not before the second is over");
+        assert_ne!(date.line(), first, "not before the second is over");
         date.refresh(now + Duration::from_secs(1));
         assert_ne!(date.line(), b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
     }

@@ -186,6 +186,7 @@ fn version<'a>(window: &[u8], limits: &Limits) -> Result<Option<Head<'a>>, Probl
 }
 
 /// The parser takes a line feed alone for the end of a line. Others do not, and so would see other headers.
+#[inline]
 pub(super) fn check_line_ends(window: &[u8], length: usize, fields: &[Header<'_>]) -> Result<(), Problem> {
     let start = window.as_ptr().addr();
     // Each header begins behind the end of another line, or is the first trailer; the empty line ends the last one.
@@ -216,18 +217,14 @@ impl<'a> Fields<'a> {
         for field in fields {
             // Few headers have the length of one of these names.
             match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("host") => {
-                    once(&mut found.host, field.value, Problem::Host)?;
-                }
-                6 if field.name.eq_ignore_ascii_case("expect") => {
-                    once(&mut found.expect, field.value, Problem::Expectation)?;
-                }
-                7 if field.name.eq_ignore_ascii_case("upgrade") => found.has_upgrade = true,
-                10 if field.name.eq_ignore_ascii_case("connection") => found.connection(field.value),
-                14 if field.name.eq_ignore_ascii_case("content-length") => {
+                4 if is(field, b"host") => once(&mut found.host, field.value, Problem::Host)?,
+                6 if is(field, b"expect") => once(&mut found.expect, field.value, Problem::Expectation)?,
+                7 if is(field, b"upgrade") => found.has_upgrade = true,
+                10 if is(field, b"connection") => found.connection(field.value),
+                14 if is(field, b"content-length") => {
                     once(&mut found.length, field.value, Problem::Framing)?;
                 }
-                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                17 if is(field, b"transfer-encoding") => {
                     found.more_codings |= found.coding.replace(field.value).is_some();
                 }
                 _ => {}
@@ -249,6 +246,7 @@ impl<'a> Fields<'a> {
         !self.close && (version == Version::Http11 || self.keep)
     }
 
+    #[inline]
     fn expects(&self, version: Version) -> Result<bool, Problem> {
         match self.expect {
             // An older client cannot wait for it.
@@ -259,6 +257,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn framing(&self, version: Version) -> Result<Framing, Problem> {
         match (self.coding, self.length) {
             (None, None) => Ok(Framing::Length(0)),
@@ -272,7 +271,17 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Whether the header has this name, which is in lower case. Names are tokens, none of whose characters becomes a letter
+/// or a hyphen by this bit but the one in upper case; so all of it is compared at once.
+#[inline]
+fn is<const LENGTH: usize>(field: &Header<'_>, name: &[u8; LENGTH]) -> bool {
+    <&[u8; LENGTH]>::try_from(field.name.as_bytes()).is_ok_and(|other| {
+        other.iter().zip(name).fold(0, |differs, (other, name)| differs | (other | 0x20) ^ name) == 0
+    })
+}
+
 /// Sets what may be there once.
+#[inline]
 fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8], problem: Problem) -> Result<(), Problem> {
     match place.replace(value) {
         None => Ok(()),

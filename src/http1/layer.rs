@@ -8,9 +8,10 @@ use slab::Slab;
 
 use super::access::Finished;
 use super::config::Config;
-use super::connection::{Connection, Entry, conn, part};
+use super::connection::{Connection, Entry, Sample, conn, part};
 use super::counters::Counters;
 use super::date::Date;
+use super::head::Head;
 use super::watch::Watch;
 use crate::{ConnId, Core, Written};
 
@@ -37,7 +38,8 @@ pub(super) struct Layer<T> {
     pub(super) listed: VecDeque<usize>,
     /// Sampled exchanges that are over and not told of.
     pub(super) finished: Vec<Finished>,
-    spare: Vec<VecDeque<Entry<T>>>,
+    /// Buffers of queues that were emptied.
+    pub(super) spare: Vec<VecDeque<Entry<T>>>,
     started: Instant,
     /// The time of this turn, in nanoseconds since the start.
     pub(super) now: u64,
@@ -170,19 +172,15 @@ impl<T: Default + 'static> Layer<T> {
         }
     }
 
-    /// Puts an exchange at the end of the connection's queue; its number.
-    #[inline]
-    pub(super) fn push(&mut self, index: usize, entry: Entry<T>) -> u32 {
-        let connection = &mut self.connections[index];
-        if connection.queue.capacity() == 0
-            && let Some(spare) = self.spare.pop()
-        {
-            connection.queue = spare;
+    /// What is kept of a request for the access log, if it is one of those.
+    #[cold]
+    pub(super) fn sample(&mut self, head: &Head<'_>) -> Option<Box<Sample>> {
+        self.until_sample -= 1;
+        if self.until_sample > 0 {
+            return None;
         }
-        connection.queue.push_back(entry);
-        let number = connection.next;
-        connection.next = number.wrapping_add(1);
-        number
+        self.until_sample = self.config.log_every;
+        Some(Box::new(Sample { method: head.method_name.to_owned(), target: head.target.to_owned() }))
     }
 
     /// Takes back the buffer of a queue that is empty.
@@ -197,24 +195,23 @@ impl<T: Default + 'static> Layer<T> {
         }
     }
 
+    /// Ends the only exchange of a connection, of which nothing is left but its reply, which is whole; whether it is
+    /// the only one.
+    #[inline]
+    pub(super) fn complete_only(&mut self, index: usize, status: u16, sent: u64) -> bool {
+        let queue = &mut self.connections[index].queue;
+        if queue.len() != 1 || queue[0].sample.is_some() {
+            return false;
+        }
+        let took = self.now.saturating_sub(queue[0].started);
+        queue.clear();
+        self.counters.reply(status, sent, took);
+        true
+    }
+
     /// Ends the exchanges whose reply is whole, as far as it is their turn.
     pub(super) fn complete(&mut self, core: &mut Core<'_>, index: usize) {
         self.select(core, index);
-        let connection = &mut self.connections[index];
-        if connection.queue.len() == 1
-            && let Some(entry) = connection.queue.front()
-            && entry.is_simply_done()
-        {
-            let took = self.now.saturating_sub(entry.started);
-            self.counters.reply(entry.status, entry.sent, took);
-            drop(connection.queue.pop_front());
-            return;
-        }
-        self.complete_all(index);
-    }
-
-    /// The same where it is more than one whole reply, or more is to be done about it.
-    fn complete_all(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         while connection.queue.front().is_some_and(|entry| entry.flags.has(part::DONE)) {
             let Some(entry) = connection.queue.pop_front() else { return };

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::body::{Body, Piece};
 use super::config::MOST_HEADERS;
-use super::connection::{Entry, Reading, Sample, conn, part};
+use super::connection::{Entry, Reading, conn, part};
 use super::exchange::Exchange;
 use super::head::{self, Head};
 use super::layer::Layer;
@@ -53,17 +53,14 @@ impl<S: Service> Http<S> {
         seen: usize,
     ) -> Option<Stop> {
         let bytes = input.peek();
-        let news = bytes.get(seen..).unwrap_or_default();
-        // A head that comes byte by byte is looked at once for each of its lines.
-        let may_wait = seen > 0 && news.len() < LOOK_AGAIN && bytes.len() < self.layer.config.limits.head;
-        if news.is_empty() || may_wait && memchr::memchr(b'\n', news).is_none() {
+        if bytes.is_empty() || seen > 0 && self.may_wait(bytes, seen) {
             return Some(Stop::Hungry);
         }
         let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
-        match head::parse(bytes, &mut room, &self.layer.config.limits) {
+        match &head::parse(bytes, &mut room, &self.layer.config.limits) {
             Ok(Some(head)) => {
                 input.consume(head.length);
-                self.request(core, index, &head, input.is_empty());
+                self.request(core, index, head, head.length == bytes.len());
                 None
             }
             Ok(None) => {
@@ -76,10 +73,19 @@ impl<S: Service> Http<S> {
                 Some(Stop::Hungry)
             }
             Err(problem) => {
-                self.refuse(core, index, problem);
+                self.refuse(core, index, *problem);
                 Some(Stop::Full)
             }
         }
+    }
+
+    /// Whether a head of which so much was looked at in vain need not be looked at again: one that comes byte by byte
+    /// is looked at once for each of its lines.
+    #[cold]
+    fn may_wait(&self, bytes: &[u8], seen: usize) -> bool {
+        let news = bytes.get(seen..).unwrap_or_default();
+        let is_little = news.len() < LOOK_AGAIN && bytes.len() < self.layer.config.limits.head;
+        news.is_empty() || is_little && memchr::memchr(b'\n', news).is_none()
     }
 
     /// A request, whose head is whole. `is_last`: nothing has come behind it.
@@ -88,6 +94,9 @@ impl<S: Service> Http<S> {
         let layer = &mut self.layer;
         layer.counters.request();
         let mut entry = Entry::of(head, layer.now);
+        if layer.until_sample > 0 {
+            entry.sample = layer.sample(head);
+        }
         let connection = &mut layer.connections[index];
         connection.flags.clear(conn::HEAD);
         let is_drained = layer.draining && (is_last || connection.flags.has(conn::ASKED));
@@ -102,15 +111,7 @@ impl<S: Service> Http<S> {
             connection.reading = Reading::Body(Body::new(head.framing));
             (connection.since, connection.received) = (layer.now, 0);
         }
-        if layer.until_sample > 0 {
-            layer.until_sample -= 1;
-            if layer.until_sample == 0 {
-                layer.until_sample = layer.config.log_every;
-                let (method, target) = (head.method_name.to_owned(), head.target.to_owned());
-                entry.sample = Some(Box::new(Sample { method, target }));
-            }
-        }
-        let number = layer.push(index, entry);
+        let number = connection.push(entry, &mut layer.spare);
         let mut exchange = Exchange::new(core.reborrow(), layer, index, number);
         self.service.on_request(&Request::new(head), &mut exchange);
     }

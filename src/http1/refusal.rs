@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Entry, Reading, conn, part};
 use super::layer::Layer;
-use super::{Problem, Responder, encode};
+use super::{Problem, Responder, date, encode};
 use crate::Core;
 
 /// Answers a request that cannot be served, behind the replies that are owed, and has the connection closed behind
@@ -25,7 +25,7 @@ pub(super) fn refuse<T: Default + 'static>(
         return None;
     }
     if !is_body {
-        layer.push(index, Entry::new(part::INTERNAL, now));
+        connection.push(Entry::new(part::INTERNAL, now), &mut layer.spare);
         reply(layer, core, index, problem);
         return None;
     }
@@ -58,12 +58,9 @@ fn reply<T: Default + 'static>(layer: &mut Layer<T>, core: &mut Core<'_>, index:
     let Some(entry) = connection.queue.back_mut() else { return };
     let out = if is_first { out } else { &mut entry.held };
     encode::status_line(out, status);
-    encode::content_length(out, 0);
-    out.extend_from_slice(b"connection: close\r\n");
-    if config.date {
-        out.extend_from_slice(date.line());
-    }
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(if config.date { date.and_length() } else { date::LENGTH });
+    encode::length(out, 0);
+    out.extend_from_slice(b"connection: close\r\n\r\n");
     entry.status = status.as_u16();
     entry.flags.set(part::BEGUN | part::DONE | part::CLOSE);
     layer.complete(core, index);

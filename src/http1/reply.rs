@@ -3,9 +3,10 @@ use std::fmt;
 use http::StatusCode;
 
 use super::connection::{Flags, Reading, conn, part};
+use super::date;
 use super::encode::{self, Fields};
 use super::exchange::{Exchange, ReplyError};
-use super::layer::UNCOPIED;
+use super::layer::{Layer, UNCOPIED};
 use crate::Shared;
 
 /// How long the body of a reply will be.
@@ -24,11 +25,11 @@ pub enum Length {
 #[must_use = "nothing is sent before `send`, `stream` or `upgrade`"]
 pub struct Reply<'a, T: Default + 'static> {
     exchange: Exchange<'a, T>,
-    /// Taken from where it belongs, and put back at the end.
-    out: Vec<u8>,
-    place: Place,
-    /// Where in it this reply begins.
+    /// Where in the output that gathers this reply begins. It is made there, wherever it belongs.
     mark: usize,
+    place: Place,
+    /// What is known of the exchange: its entry is told at the end.
+    flags: Flags,
     status: StatusCode,
     has_date: bool,
     error: Option<ReplyError>,
@@ -37,36 +38,36 @@ pub struct Reply<'a, T: Default + 'static> {
 /// Where the bytes of a reply go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    /// There is nothing to answer.
     Nowhere,
+    /// The reply is made.
+    Done,
+    /// Its turn has come: they leave.
     Out,
-    Held,
+    /// They wait in the entry of this place in the queue.
+    Held(usize),
 }
 
 impl<'a, T: Default + 'static> Reply<'a, T> {
     #[inline]
     pub(super) fn new(mut exchange: Exchange<'a, T>, status: StatusCode) -> Self {
         exchange.select();
-        let mut error = None;
-        let layer = &mut *exchange.layer;
-        let connection = &mut layer.connections[exchange.index];
-        let (mut out, place) = match connection.position(exchange.number) {
-            Some(position) if connection.queue[position].flags.has(part::BEGUN) => {
-                error = Some(ReplyError::Begun);
-                (Vec::new(), Place::Nowhere)
-            }
-            Some(0) => (std::mem::take(&mut layer.out), Place::Out),
-            Some(position) => (std::mem::take(&mut connection.queue[position].held), Place::Held),
-            None => {
-                error = Some(ReplyError::Over);
-                (Vec::new(), Place::Nowhere)
-            }
+        let Layer { connections, out, .. } = &mut *exchange.layer;
+        let connection = &connections[exchange.index];
+        let (place, flags, mut error) = match connection.position(exchange.number) {
+            Some(position) => match connection.queue[position].flags {
+                flags if flags.has(part::BEGUN) => (Place::Nowhere, flags, Some(ReplyError::Begun)),
+                flags if position == 0 => (Place::Out, flags, None),
+                flags => (Place::Held(position), flags, None),
+            },
+            None => (Place::Nowhere, Flags::default(), Some(ReplyError::Over)),
         };
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             error.get_or_insert(ReplyError::Status);
         }
         let mark = out.len();
-        encode::status_line(&mut out, status);
-        Self { exchange, out, place, mark, status, has_date: false, error }
+        encode::status_line(out, status);
+        Self { exchange, mark, place, flags, status, has_date: false, error }
     }
 
     /// Adds a header. Its name is a token, its value has no control character but the tab; `Content-Length`,
@@ -76,7 +77,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         match encode::check(name, value) {
-            Ok(()) => encode::field(&mut self.out, name, value),
+            Ok(()) => encode::field(self.out(), name, value),
             Err(error) => _ = self.error.get_or_insert(error),
         }
         self.has_date |= name.len() == 4 && name.eq_ignore_ascii_case("date");
@@ -86,15 +87,13 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     /// Adds headers that were checked before.
     #[inline]
     pub fn fields(mut self, fields: &Fields) -> Self {
-        self.out.extend_from_slice(fields.as_bytes());
+        self.out().extend_from_slice(fields.as_bytes());
         self
     }
 
     /// Has the connection closed behind this reply.
     pub fn close(mut self) -> Self {
-        if let Some(entry) = self.exchange.entry() {
-            entry.flags.set(part::CLOSE);
-        }
+        self.flags.set(part::CLOSE);
         self
     }
 
@@ -107,13 +106,16 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     #[inline]
     pub fn send(mut self, body: &[u8]) -> Result<(), ReplyError> {
         let has_body = self.head(Length::Known(body.len() as u64), true)?;
-        if has_body && (body.len() < UNCOPIED || self.place == Place::Held) {
-            self.out.extend_from_slice(body);
-        } else if has_body {
-            self.put_back();
-            self.exchange.layer.flush_with(&mut self.exchange.core, &[body]);
+        let sent = if has_body { body.len() } else { 0 };
+        match self.place {
+            _ if !has_body => {}
+            Place::Out if body.len() >= UNCOPIED => {
+                let Exchange { core, layer, .. } = &mut self.exchange;
+                layer.flush_with(core, &[body]);
+            }
+            _ => self.out().extend_from_slice(body),
         }
-        self.finish();
+        self.finish(sent);
         Ok(())
     }
 
@@ -123,21 +125,20 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     ///
     /// As [`Reply::send`].
     pub fn send_shared(mut self, body: &Shared) -> Result<(), ReplyError> {
-        if body.len() < UNCOPIED || self.place == Place::Held {
+        if body.len() < UNCOPIED || self.place != Place::Out {
             return self.send(body);
         }
         if !self.head(Length::Known(body.len() as u64), true)? {
-            self.finish();
+            self.finish(0);
             return Ok(());
         }
-        self.put_back();
         let Exchange { core, layer, index, .. } = &mut self.exchange;
         layer.flush(core);
         if let Some(id) = layer.id(*index) {
             let written = core.write_shared(id, body);
             layer.note(core, *index, written);
         }
-        self.finish();
+        self.finish(body.len());
         Ok(())
     }
 
@@ -151,8 +152,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     pub fn stream(mut self, length: Length) -> Result<(), ReplyError> {
         self.ask_for_body();
         self.head(length, false)?;
-        self.put_back();
-        self.exchange.layer.list(self.exchange.index);
+        self.begin(length);
         Ok(())
     }
 
@@ -164,30 +164,29 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     ///
     /// As [`Reply::send`]; [`ReplyError::Upgrade`] to a request of version 1.0 or with a body, which gets a 500.
     pub fn upgrade(mut self) -> Result<(), ReplyError> {
-        if let Some(entry) = self.exchange.entry() {
-            if entry.flags.has(part::HTTP10 | part::BODY) {
-                self.error.get_or_insert(ReplyError::Upgrade);
-            } else if self.error.is_none() {
-                entry.flags.set(part::UPGRADE);
-            }
+        if self.flags.has(part::HTTP10 | part::BODY) {
+            self.error.get_or_insert(ReplyError::Upgrade);
+        } else {
+            self.flags.set(part::UPGRADE);
         }
         self.head(Length::Unknown, false)?;
-        let Exchange { layer, index, .. } = &mut self.exchange;
-        layer.connections[*index].flags.set(conn::LAST);
-        self.put_back();
-        self.exchange.layer.list(self.exchange.index);
+        self.exchange.layer.connections[self.exchange.index].flags.set(conn::LAST);
+        self.begin(Length::Unknown);
         Ok(())
+    }
+
+    #[inline]
+    fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.exchange.layer.out
     }
 
     /// The interim reply, in front of the one that was begun, where the client waits for it.
     fn ask_for_body(&mut self) {
-        let mark = self.mark;
-        if self.error.is_none()
-            && let Some(entry) = self.exchange.entry()
-            && !entry.flags.has(part::PAUSED)
-            && entry.flags.take(part::EXPECTS)
-        {
-            self.out.splice(mark..mark, CONTINUE.iter().copied());
+        let is_waiting = self.flags.has(part::EXPECTS) && !self.flags.has(part::PAUSED);
+        if is_waiting && self.error.is_none() {
+            self.flags.clear(part::EXPECTS);
+            let mark = self.mark;
+            self.out().splice(mark..mark, CONTINUE.iter().copied());
             self.mark += CONTINUE.len();
         }
     }
@@ -195,90 +194,87 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     /// Writes the rest of the head; whether a body follows it. `is_whole`: all of the body is there.
     #[inline]
     fn head(&mut self, length: Length, is_whole: bool) -> Result<bool, ReplyError> {
-        if self.error.is_none() && self.status == StatusCode::SWITCHING_PROTOCOLS && !self.is_upgrade() {
+        let is_switch = self.status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switch && self.error.is_none() && !self.flags.has(part::UPGRADE) {
             self.error = Some(ReplyError::Status);
         }
         if let Some(error) = self.error {
             self.answer_for(error);
             return Err(error);
         }
-        let mut flags = self.flags(length, is_whole).ok_or(ReplyError::Over)?;
-        self.lines(flags, length);
-        let has_body = !flags.has(part::BODILESS);
-        let Exchange { layer, index, number, .. } = &mut self.exchange;
-        let connection = &mut layer.connections[*index];
-        if flags.has(part::CLOSE) {
-            connection.flags.set(conn::LAST);
-        }
-        let entry = connection.entry(*number).ok_or(ReplyError::Over)?;
-        flags.set(if is_whole { part::BEGUN | part::DONE } else { part::BEGUN });
-        entry.flags = flags;
-        entry.status = self.status.as_u16();
-        entry.left = match length {
-            Length::Known(length) => length,
-            Length::Unknown => u64::MAX,
-        };
-        if is_whole && has_body {
-            entry.sent = entry.left;
-        }
-        Ok(has_body)
+        self.conclude(length, is_whole);
+        self.lines(length);
+        Ok(!self.flags.has(part::BODILESS))
     }
 
-    /// What is known of the exchange, and what follows from its reply.
+    /// What follows from the reply for its exchange.
     #[inline]
-    fn flags(&mut self, length: Length, is_whole: bool) -> Option<Flags> {
-        let discard = self.exchange.layer.config.limits.discard;
-        let connection = &mut self.exchange.layer.connections[self.exchange.index];
-        let mut flags = connection.entry(self.exchange.number)?.flags;
-        // The rest of the request's body is read and dropped if that is not too much; and a client that waits to be
-        // asked for it may or may not send it, so nobody knows where the next request would begin.
-        if is_whole && flags.has(part::BODY) {
-            let left = match connection.reading {
-                Reading::Body(body) => body.left().unwrap_or(0),
-                Reading::Head { .. } => 0,
-            };
-            if left > discard || flags.has(part::EXPECTS) {
-                flags.set(part::CLOSE);
-            }
+    fn conclude(&mut self, length: Length, is_whole: bool) {
+        let must_close = is_whole && self.flags.has(part::BODY) && self.leaves_too_much();
+        let flags = &mut self.flags;
+        flags.set(if is_whole { part::BEGUN | part::DONE } else { part::BEGUN });
+        if must_close {
+            flags.set(part::CLOSE);
         }
-        let has_none = matches!(self.status.as_u16(), 204 | 304) || flags.has(part::UPGRADE);
-        flags.assign(part::LENGTHLESS, has_none);
-        flags.assign(part::BODILESS, has_none || flags.has(part::HEAD));
-        if length == Length::Unknown && !has_none {
+        if matches!(self.status.as_u16(), 204 | 304) || flags.has(part::UPGRADE) {
+            flags.set(part::LENGTHLESS | part::BODILESS);
+        } else if length == Length::Unknown {
             flags.set(if flags.has(part::HTTP10) { part::CLOSE } else { part::CHUNKED });
         }
-        Some(flags)
+        if flags.has(part::HEAD) {
+            flags.set(part::BODILESS);
+        }
+        if flags.has(part::CLOSE) {
+            self.exchange.layer.connections[self.exchange.index].flags.set(conn::LAST);
+        }
+    }
+
+    /// The rest of the request's body is read and dropped if that is not too much; and a client that waits to be asked
+    /// for it may or may not send it, so nobody knows where the next request would begin.
+    #[cold]
+    fn leaves_too_much(&self) -> bool {
+        let Layer { connections, config, .. } = &*self.exchange.layer;
+        let left = match connections[self.exchange.index].reading {
+            Reading::Body(body) => body.left().unwrap_or(0),
+            Reading::Head { .. } => 0,
+        };
+        left > config.limits.discard || self.flags.has(part::EXPECTS)
     }
 
     /// The headers that are the layer's, and the end of the head.
     #[inline]
-    fn lines(&mut self, flags: Flags, length: Length) {
-        let out = &mut self.out;
+    fn lines(&mut self, length: Length) {
+        let flags = self.flags;
+        let connection: &[u8] = match () {
+            () if !flags.has(part::CLOSE | part::KEEP | part::UPGRADE) => b"",
+            () if self.status == StatusCode::SWITCHING_PROTOCOLS => b"connection: upgrade\r\n",
+            () if flags.has(part::UPGRADE) => b"",
+            () if flags.has(part::CLOSE) => b"connection: close\r\n",
+            () => b"connection: keep-alive\r\n",
+        };
+        let Layer { out, date, config, .. } = &mut *self.exchange.layer;
+        let has_date = config.date && !self.has_date;
         if let Length::Known(length) = length
             && !flags.has(part::LENGTHLESS)
         {
-            encode::content_length(out, length);
-        } else if flags.has(part::CHUNKED) {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            if has_date {
+                out.extend_from_slice(date.and_length());
+            } else {
+                out.extend_from_slice(date::LENGTH);
+            }
+            encode::length(out, length);
+        } else {
+            if has_date {
+                out.extend_from_slice(date.line());
+            }
+            if flags.has(part::CHUNKED) {
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            }
         }
-        if flags.has(part::CLOSE | part::KEEP | part::UPGRADE) {
-            let is_switch = self.status == StatusCode::SWITCHING_PROTOCOLS;
-            out.extend_from_slice(match () {
-                () if is_switch => b"connection: upgrade\r\n",
-                () if flags.has(part::UPGRADE) => b"",
-                () if flags.has(part::CLOSE) => b"connection: close\r\n",
-                () => b"connection: keep-alive\r\n",
-            });
-        }
-        let layer = &self.exchange.layer;
-        if layer.config.date && !self.has_date {
-            out.extend_from_slice(layer.date.line());
+        if !connection.is_empty() {
+            out.extend_from_slice(connection);
         }
         out.extend_from_slice(b"\r\n");
-    }
-
-    fn is_upgrade(&mut self) -> bool {
-        self.exchange.entry().is_some_and(|entry| entry.flags.has(part::UPGRADE))
     }
 
     /// The service's reply is none: the client gets one that says so.
@@ -287,35 +283,61 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         if self.place == Place::Nowhere {
             return;
         }
+        let mark = self.mark;
+        self.out().truncate(mark);
         tracing::error!(%error, "a reply was not allowed: the client gets a 500");
-        self.out.truncate(self.mark);
         (self.error, self.has_date) = (None, false);
-        self.status = StatusCode::INTERNAL_SERVER_ERROR;
-        encode::status_line(&mut self.out, self.status);
+        self.flags.clear(part::UPGRADE);
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        self.status = status;
+        encode::status_line(self.out(), status);
         if self.head(Length::Known(0), true).is_ok() {
-            self.finish();
+            self.finish(0);
         }
     }
 
-    /// The reply is whole.
-    #[inline]
-    fn finish(&mut self) {
-        self.put_back();
-        self.exchange.done();
+    /// The head is whole, and a body follows.
+    fn begin(&mut self, length: Length) {
+        let left = match length {
+            Length::Known(length) => length,
+            Length::Unknown => u64::MAX,
+        };
+        self.tell(0, left);
+        self.exchange.layer.list(self.exchange.index);
     }
 
+    /// The reply is whole; so many bytes of body were sent.
     #[inline]
-    fn put_back(&mut self) {
-        let out = std::mem::take(&mut self.out);
-        match std::mem::replace(&mut self.place, Place::Nowhere) {
-            Place::Out => self.exchange.layer.out = out,
-            Place::Held => {
-                if let Some(entry) = self.exchange.entry() {
-                    entry.held = out;
-                }
-            }
-            Place::Nowhere => {}
+    fn finish(&mut self, sent: usize) {
+        let Exchange { layer, index, .. } = &mut self.exchange;
+        let is_simple = self.place == Place::Out && !self.flags.has(part::BODY | part::CLOSE);
+        if is_simple && layer.complete_only(*index, self.status.as_u16(), sent as u64) {
+            self.place = Place::Done;
+        } else {
+            self.tell(sent as u64, 0);
+            self.exchange.layer.complete(&mut self.exchange.core, self.exchange.index);
         }
+        let Exchange { core, layer, index, .. } = &mut self.exchange;
+        layer.flush_if_much(core);
+        layer.list(*index);
+    }
+
+    /// Tells the entry what has become of it, and gives it what must wait.
+    fn tell(&mut self, sent: u64, left: u64) {
+        let Layer { connections, out, .. } = &mut *self.exchange.layer;
+        let position = match std::mem::replace(&mut self.place, Place::Done) {
+            Place::Nowhere | Place::Done => return,
+            Place::Out => 0,
+            Place::Held(position) => position,
+        };
+        let entry = &mut connections[self.exchange.index].queue[position];
+        if position > 0 {
+            entry.held.extend_from_slice(&out[self.mark..]);
+            out.truncate(self.mark);
+        }
+        entry.flags = self.flags;
+        entry.status = self.status.as_u16();
+        (entry.sent, entry.left) = (sent, left);
     }
 }
 
@@ -325,9 +347,9 @@ pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 impl<T: Default + 'static> Drop for Reply<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.place != Place::Nowhere {
-            self.out.truncate(self.mark);
-            self.put_back();
+        if self.place != Place::Done {
+            let mark = self.mark;
+            self.out().truncate(mark);
         }
     }
 }

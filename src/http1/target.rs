@@ -17,9 +17,11 @@ pub(super) struct Form<'a> {
 /// Whether the target has a form that its method may have.
 #[inline]
 pub(super) fn check(method: Method, target: &str) -> Result<Form<'_>, Problem> {
-    let is_special = |byte: &u8| KIND[*byte as usize] != Kind::Plain;
-    let path_end = target.as_bytes().iter().position(is_special).unwrap_or(target.len());
-    if target.as_bytes()[path_end..].iter().any(|&byte| KIND[byte as usize] == Kind::Never) {
+    let path_end = length_of(&IS_IN_PATH, target.as_bytes());
+    let rest = &target.as_bytes()[path_end..];
+    if !rest.is_empty()
+        && (rest[0] != b'?' || rest.iter().any(|&byte| byte != b'?' && IS_IN_PATH[byte as usize] == 0))
+    {
         return Err(Problem::Target);
     }
     let form = match (method, target.as_bytes()) {
@@ -31,25 +33,31 @@ pub(super) fn check(method: Method, target: &str) -> Result<Form<'_>, Problem> {
     form.ok_or(Problem::Target)
 }
 
-/// What a byte of a target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Query,
-    Never,
+/// Which bytes are: 1 or 0.
+type Class = [u8; 256];
+
+/// How many bytes at the start of `bytes` are of a class. Most are, and are looked at eight at a time.
+#[inline]
+fn length_of(class: &Class, bytes: &[u8]) -> usize {
+    let mut length = 0;
+    for eight in bytes.chunks_exact(8) {
+        if eight.iter().fold(1, |all, &byte| all & class[byte as usize]) == 0 {
+            break;
+        }
+        length += 8;
+    }
+    let is_other = |&byte: &u8| class[byte as usize] == 0;
+    bytes[length..].iter().position(is_other).map_or(bytes.len(), |more| length + more)
 }
 
 /// What browsers send, which is more than the standard's grammar has, but nothing that ends a target elsewhere: no
-/// control character, no byte above 127, no fragment, and none of `"<>`, which all clients encode.
-static KIND: [Kind; 256] = {
-    let mut table = [Kind::Never; 256];
+/// control character, no byte above 127, no fragment, and none of `"<>`, which all clients encode. But for the question
+/// mark.
+static IS_IN_PATH: Class = {
+    let mut table = [0; 256];
     let mut byte = b'!';
     while byte < 127 {
-        table[byte as usize] = match byte {
-            b'"' | b'#' | b'<' | b'>' => Kind::Never,
-            b'?' => Kind::Query,
-            _ => Kind::Plain,
-        };
+        table[byte as usize] = !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'?') as u8;
         byte += 1;
     }
     table
@@ -88,17 +96,13 @@ pub(super) fn is_host(bytes: &[u8]) -> bool {
             Some(end) if is_address(&bytes[1..end]) => end + 1,
             _ => return false,
         },
-        _ => {
-            let is_end = |byte: &u8| !IS_IN_NAME[*byte as usize];
-            match bytes.iter().position(is_end) {
-                None => return true,
-                Some(at) if bytes[at] == b'%' => match end_of_escaped(bytes) {
-                    Some(end) => end,
-                    None => return false,
-                },
-                Some(at) => at,
-            }
-        }
+        _ => match length_of(&IS_IN_NAME, bytes) {
+            end if bytes.get(end) == Some(&b'%') => match end_of_escaped(bytes) {
+                Some(end) => end,
+                None => return false,
+            },
+            end => end,
+        },
     };
     match &bytes[end..] {
         [] => true,
@@ -108,8 +112,8 @@ pub(super) fn is_host(bytes: &[u8]) -> bool {
 }
 
 /// The characters of a registered name (RFC 3986, 3.2.2), but for the escapes.
-static IS_IN_NAME: [bool; 256] = {
-    let mut table = [false; 256];
+static IS_IN_NAME: Class = {
+    let mut table = [0; 256];
     let mut byte = 0u8;
     while byte < 127 {
         let is_mark = matches!(
@@ -129,7 +133,7 @@ static IS_IN_NAME: [bool; 256] = {
                 | b';'
                 | b'='
         );
-        table[byte as usize] = is_mark || byte.is_ascii_alphanumeric();
+        table[byte as usize] = (is_mark || byte.is_ascii_alphanumeric()) as u8;
         byte += 1;
     }
     table
@@ -143,7 +147,7 @@ fn end_of_escaped(bytes: &[u8]) -> Option<usize> {
         match byte {
             b'%' if bytes.get(end + 1..end + 3)?.iter().all(u8::is_ascii_hexdigit) => end += 3,
             b'%' => return None,
-            byte if IS_IN_NAME[byte as usize] => end += 1,
+            byte if IS_IN_NAME[byte as usize] == 1 => end += 1,
             _ => break,
         }
     }
@@ -154,7 +158,7 @@ fn end_of_escaped(bytes: &[u8]) -> Option<usize> {
 fn is_address(text: &[u8]) -> bool {
     match text {
         [b'v' | b'V', rest @ ..] => {
-            let is_allowed = |&byte: &u8| byte == b':' || IS_IN_NAME[byte as usize];
+            let is_allowed = |&byte: &u8| byte == b':' || IS_IN_NAME[byte as usize] == 1;
             matches!(memchr::memchr(b'.', rest), Some(dot) if dot > 0
                 && dot + 1 < rest.len()
                 && rest[..dot].iter().all(u8::is_ascii_hexdigit)
