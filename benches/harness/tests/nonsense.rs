@@ -34,6 +34,7 @@ fn settings_that_make_no_sense_are_refused() {
     for (arguments, says) in [
         ("run", "--target: none"),
         ("run ftp://127.0.0.1:1", "is not tcp://"),
+        ("run tcp://127.0.0.1:1 --server-pid 4294967295", "--server-pid: there is no process 4294967295"),
         ("run --server no-such-server", "--server: no `no-such-server`"),
         ("run --server builtin tcp://127.0.0.1:1 --protocol echo", "--server: starts its own target"),
         ("find-max tcp://127.0.0.1:1 --limit 0s", "--limit: must be above 0"),

@@ -148,6 +148,24 @@ fn an_interrupted_run_has_partial_results() {
 }
 
 #[test]
+fn workers_end_with_a_coordinator_that_is_killed() {
+    let server = Server::start();
+    let mut run = Long::start(&server, &[]);
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    // Nobody may have waited for what is left of one.
+    let lives = |pid: &Pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while run.workers.iter().any(lives) {
+        assert!(Instant::now() < deadline, "workers live on: {:?}", run.workers);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn nobody_listening_has_its_status() {
     let target = {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,7 +14,7 @@ use crate::cpu::CpuList;
 use crate::engine::{self, Hooks, Point, Share, Tally};
 use crate::interrupt;
 use crate::outcome::{Status, WithStatus};
-use crate::plan::{Engine, Load, Plan, Settings};
+use crate::plan::{Engine, Load, Plan, Refusal, Settings};
 use crate::protocol;
 use crate::result::{Check, Cost, Generator, ServerInfo, Target};
 use crate::scenario::{self, Facts, Scenario};
@@ -54,6 +54,12 @@ impl Session {
         if settings.protocol.is_some() || settings.server.is_none() {
             let known = stand_in.as_ref().map(|(address, dialect)| (address, *dialect));
             settings.target(known).and_then(|target| settings.plan(target)).status(Status::Usage)?;
+        }
+        if let Some(pid) =
+            settings.server_pid.filter(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+        {
+            return Err(Refusal::new("server-pid", format!("there is no process {pid}")))
+                .status(Status::Usage);
         }
         let stop = interrupt::flag()?;
         let is_broadcast = settings.scenario().status(Status::Usage)? == Scenario::Broadcast;
@@ -112,7 +118,9 @@ impl Session {
         }
         let kernel = hooks.kernel();
         let probe = hooks.probe.take();
-        let generator = verdict::generator(plan, &tally, probe.server_use());
+        let server_cost = probe.cost(&tally, self.server_cpus());
+        let server_share = server_cost.as_ref().and_then(|cost| cost.utilisation);
+        let generator = verdict::generator(plan, &tally, probe.server_use(), server_share);
         let facts = Facts { plan, tally: &tally, vanished: hooks.vanished.get() };
         let checks = if tally.partial { Vec::new() } else { scenario::checks(&facts) };
         let target = Target {
@@ -126,7 +134,7 @@ impl Session {
             counts: tally.counts.clone(),
             series: tally.series.clone(),
             memory: probe.memory_series(),
-            server_cost: probe.cost(&tally, self.server_cpus()),
+            server_cost,
             client_cost: Some(client_cost(&tally, &generator)),
             skew: probe.skew(plan, &tally),
             kernel,

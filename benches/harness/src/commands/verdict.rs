@@ -40,13 +40,22 @@ impl ServerUse {
 }
 
 /// What the generator knows of itself after a run.
-pub(super) fn generator(plan: &Plan, tally: &Tally, server: Option<&ServerUse>) -> Generator {
+///
+/// Of the server its threads are known, and which share of its CPUs it took.
+pub(super) fn generator(
+    plan: &Plan,
+    tally: &Tally,
+    server: Option<&ServerUse>,
+    server_utilisation: Option<f64>,
+) -> Generator {
     let cpu: f64 = tally.reactors.iter().map(|reactor| reactor.cpu_s).sum();
     let time: f64 = tally.reactors.iter().map(|reactor| reactor.seconds).sum();
     let reason = bound(plan, tally, server.map(ServerUse::demand));
     Generator {
         utilisation: if time > 0.0 { cpu / time } else { 0.0 },
-        server_utilisation: server.map(ServerUse::demand),
+        server_utilisation,
+        busiest: (!tally.reactors.is_empty()).then(|| tally.demand()),
+        server_busiest: server.map(ServerUse::demand),
         foreign_utilisation: None,
         generator_bound: reason.is_some(),
         reason,
@@ -185,15 +194,18 @@ mod tests {
 
     #[test]
     fn both_sides_tell_how_busy_they_were() {
-        let generator = generator(&plan(""), &tally(0.6), Some(&server(0.3, 0.5)));
-        assert!((generator.utilisation - 0.45).abs() < 1e-9, "{generator:?}");
-        assert!((generator.server_utilisation.unwrap() - 0.5).abs() < 1e-9, "{generator:?}");
+        let generator = generator(&plan(""), &tally(0.6), Some(&server(0.3, 0.5)), Some(0.15));
+        let all = [Some(generator.utilisation), generator.busiest, generator.server_busiest];
+        for (share, expected) in all.into_iter().zip([0.45, 0.6, 0.5]) {
+            assert!((share.unwrap() - expected).abs() < 1e-9, "{generator:?}");
+        }
+        assert_eq!(generator.server_utilisation, Some(0.15));
     }
 
     #[test]
     fn a_closed_loop_is_the_generators_unless_the_server_is_saturated() {
         let is_bound = |flags: &str, client: f64, of_server: Option<ServerUse>| {
-            let generator = generator(&plan(flags), &tally(client), of_server.as_ref());
+            let generator = generator(&plan(flags), &tally(client), of_server.as_ref(), None);
             assert_eq!(generator.generator_bound, generator.reason.is_some());
             generator.reason
         };
@@ -213,11 +225,11 @@ mod tests {
     fn a_load_with_a_pace_of_its_own_is_not_bound() {
         for flags in ["--rate 500", "--think 5ms", "--scenario idle-hold", "--scenario reset-storm"] {
             assert!(
-                !generator(&plan(flags), &tally(0.3), Some(&server(0.1, 0.1))).generator_bound,
+                !generator(&plan(flags), &tally(0.3), Some(&server(0.1, 0.1)), None).generator_bound,
                 "{flags}"
             );
         }
-        assert!(generator(&plan("--think 5ms"), &tally(0.95), Some(&server(0.1, 0.1))).generator_bound);
+        assert!(generator(&plan("--think 5ms"), &tally(0.95), Some(&server(0.1, 0.1)), None).generator_bound);
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub(super) struct Watch<'a> {
     latest: RefCell<Option<Second>>,
     pub(super) begun_unix_ms: Cell<u64>,
     pub(super) probe: RefCell<Probe>,
-    kernel: Counters,
+    counters: Counters,
+    /// The kernel's counters of before, and those while all connections still stood.
+    kernel: RefCell<Option<Vec<Counter>>>,
     pub(super) vanished: Cell<Option<Vanished>>,
     pub(super) problem: RefCell<Option<String>>,
 }
@@ -41,15 +43,16 @@ impl<'a> Watch<'a> {
             latest: RefCell::new(None),
             begun_unix_ms: Cell::new(0),
             probe: RefCell::new(Probe::new(server, tcp(plan).map(|target| target.port()))),
-            kernel: Counters::read(),
+            counters: Counters::read(),
+            kernel: RefCell::new(None),
             vanished: Cell::new(None),
             problem: RefCell::new(None),
         }
     }
 
-    /// The kernel's counters, before and now.
+    /// The kernel's counters, before and after; after the end of its connections if the run was stopped.
     pub(super) fn kernel(&self) -> Vec<Counter> {
-        Counters::read().since(&self.kernel)
+        self.kernel.take().unwrap_or_else(|| Counters::read().since(&self.counters))
     }
 
     fn moment(&self, progress: &Progress, elapsed: Duration, rate: f64) -> live::Moment {
@@ -105,7 +108,8 @@ impl Hooks for Watch<'_> {
                     self.vanished.set(Some(vanished));
                 }
             }
-            Point::Done => {}
+            // Before the client ends its connections, which the kernel counts as resets.
+            Point::Done => *self.kernel.borrow_mut() = Some(Counters::read().since(&self.counters)),
         }
         Ok(())
     }

@@ -120,6 +120,7 @@ fn generator(plan: &Plan, target: &Target) -> Option<Generator> {
         foreign_utilisation: median(|slice| slice.foreign_utilisation),
         generator_bound: bound,
         reason: bound.then(reason),
+        ..Generator::default()
     })
 }
 

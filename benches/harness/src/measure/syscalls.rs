@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// The number of the tracepoint, below the root of tracefs.
 const TRACEPOINT: &str = "events/raw_syscalls/sys_enter/id";
@@ -37,6 +37,9 @@ struct Attributes {
     config1: u64,
 }
 
+/// Each takes a descriptor, which the client's connections need too.
+const MOST_THREADS: usize = 1_024;
+
 /// Why there is no counter.
 const REFUSED: &str = "system calls are not counted: perf_event_open is refused (needs CAP_PERFMON, or \
                        kernel.perf_event_paranoid at -1)";
@@ -55,6 +58,10 @@ impl SystemCalls {
                 let Some(task) = task?.file_name().to_str().and_then(|name| name.parse().ok()) else {
                     continue;
                 };
+                ensure!(
+                    counters.len() < MOST_THREADS,
+                    "system calls are not counted: of more than {MOST_THREADS} threads"
+                );
                 counters.push(open(tracepoint, task).context(REFUSED)?);
             }
         }

@@ -362,9 +362,10 @@ pub(super) fn generator(target: &Target) -> String {
         (_, false) => "not the limit".to_owned(),
     };
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
-    let server =
-        generator.server_utilisation.map(|share| format!(", the server's busiest thread {}", percent(share)));
-    format!("{} busy{}; {bound}", percent(generator.utilisation), server.unwrap_or_default())
+    let busiest = |who: &str, share: Option<f64>| share.map(|share| format!(", {who} {}", percent(share)));
+    let own = busiest("its busiest reactor", generator.busiest).unwrap_or_default();
+    let server = busiest("the server's busiest thread", generator.server_busiest).unwrap_or_default();
+    format!("{} busy{own}{server}; {bound}", percent(generator.utilisation))
 }
 
 fn memory(target: &Target) -> String {

@@ -345,6 +345,8 @@ fn merge_generator(one: Generator, other: Generator, name: &str) -> Generator {
     Generator {
         utilisation: one.utilisation.max(other.utilisation),
         server_utilisation: most(one.server_utilisation, other.server_utilisation),
+        busiest: most(one.busiest, other.busiest),
+        server_busiest: most(one.server_busiest, other.server_busiest),
         foreign_utilisation: most(one.foreign_utilisation, other.foreign_utilisation),
         generator_bound: one.generator_bound || other.generator_bound,
         reason: match (one.reason, reason) {

@@ -90,6 +90,8 @@ pub(crate) fn target(label: &str) -> Target {
         generator: Some(Generator {
             utilisation: 0.02,
             server_utilisation: Some(0.01),
+            busiest: Some(0.03),
+            server_busiest: Some(0.02),
             foreign_utilisation: Some(0.5),
             generator_bound: false,
             reason: None,

@@ -325,6 +325,12 @@ pub(crate) struct Generator {
     /// Share of its CPUs that the server took, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server_utilisation: Option<f64>,
+    /// Share of the time in which its busiest reactor was at work, or waited for a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) busiest: Option<f64>,
+    /// The same of the server's busiest thread: at 1 it has nothing to spare, however idle other threads are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) server_busiest: Option<f64>,
     /// Share of the CPUs of both that somebody else took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) foreign_utilisation: Option<f64>,
