@@ -50,7 +50,9 @@ pub(super) fn generator(
 ) -> Generator {
     let cpu: f64 = tally.reactors.iter().map(|reactor| reactor.cpu_s).sum();
     let time: f64 = tally.reactors.iter().map(|reactor| reactor.seconds).sum();
-    let reason = bound(plan, tally, server.map(ServerUse::demand));
+    // Many threads may fill the CPUs together, and none of them one.
+    let busiest = server.map(|server| server.demand().max(server_utilisation.unwrap_or(0.0)));
+    let reason = bound(plan, tally, busiest);
     Generator {
         utilisation: if time > 0.0 { cpu / time } else { 0.0 },
         server_utilisation,
@@ -216,6 +218,8 @@ mod tests {
         assert!(exhausted.contains("wanted 95% of a CPU, the server's busiest thread 50%"), "{exhausted}");
         let neither = is_bound("-c 1", 0.3, Some(server(0.3, 0.4))).unwrap();
         assert!(neither.contains("30%") && neither.contains("fill neither"), "{neither}");
+        let many = generator(&plan(""), &tally(0.95), Some(&server(0.1, 0.1)), Some(0.97));
+        assert!(!many.generator_bound, "its threads fill the CPUs together: {many:?}");
         let unknown = is_bound("", 0.95, None).unwrap();
         assert!(unknown.contains("is not known"), "{unknown}");
         assert_eq!(is_bound("", 0.3, None), None, "the client had CPU to spare");

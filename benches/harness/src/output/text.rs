@@ -351,8 +351,7 @@ fn cost(cost: &Cost) -> String {
     parts.join(", ")
 }
 
-/// How busy the generator was, and whether it was the limit.
-pub(super) fn generator(target: &Target) -> String {
+fn generator(target: &Target) -> String {
     let Some(generator) = &target.generator else {
         return String::new();
     };

@@ -22,12 +22,16 @@ impl Plan {
 
     /// What the load goes over: connections, sizes, client processes, the target.
     pub(crate) fn over(&self) -> String {
-        let sizes: Vec<usize> = self.mix.iter().map(|entry| entry.size).collect();
-        let (least, most) = (sizes.iter().min().unwrap_or(&0), sizes.iter().max().unwrap_or(&0));
-        let size =
-            if least == most { count(*most as u64) } else { format!("{least} to {}", count(*most as u64)) };
+        let sizes = || self.mix.iter().map(|entry| entry.size);
+        let (least, most) = (sizes().min().unwrap_or(0), self.largest());
+        let size = match (least, most) {
+            // Requests of HTTP have none.
+            (_, 0) => String::new(),
+            (least, most) if least == most => format!(", {} B", count(most as u64)),
+            (least, most) => format!(", {} to {} B", count(least as u64), count(most as u64)),
+        };
         let plural = if self.connections == 1 { "" } else { "s" };
-        let mut over = format!("{} connection{plural}, {size} B", count(self.connections as u64));
+        let mut over = format!("{} connection{plural}{size}", count(self.connections as u64));
         if self.workers > 1 {
             over.push_str(&format!(", {} client processes", self.workers));
         }

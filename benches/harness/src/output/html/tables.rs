@@ -12,6 +12,9 @@ use crate::result::{RunResult, Skew, Target};
 const PERCENTILES: [(&str, f64); 6] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("max", 1.0)];
 
+/// Bytes of a cell from which on it is broken into lines.
+const LONG: usize = 40;
+
 /// A table with a heading; the first cell of each row names it.
 fn table(heading: &str, caption: &str, head: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
@@ -40,7 +43,7 @@ fn table(heading: &str, caption: &str, head: &[&str], rows: &[Vec<String>]) -> S
             let cell = escape(cell);
             let _ = match index {
                 0 => write!(html, "<th scope=\"row\">{cell}</th>"),
-                _ if is_text(index) => write!(html, "<td class=\"text\">{cell}</td>"),
+                _ if is_text(index) || cell.len() > LONG => write!(html, "<td class=\"text\">{cell}</td>"),
                 _ => write!(html, "<td>{cell}</td>"),
             };
         }
@@ -150,7 +153,7 @@ type Cell<'a> = &'a dyn Fn(&Target) -> Option<String>;
 pub(super) fn counts(result: &RunResult) -> String {
     let number =
         |of: fn(&Target) -> u64| move |target: &Target| Some(of(target)).filter(|n| *n > 0).map(count);
-    let rows: [(&str, Cell<'_>); 26] = [
+    let rows: [(&str, Cell<'_>); 28] = [
         ("measured time", &|target| Some(format!("{:.2} s", target.seconds))),
         ("connections asked for", &number(|target| target.counts.connections_asked)),
         ("connections opened", &number(|target| target.counts.connections_opened)),
@@ -169,7 +172,12 @@ pub(super) fn counts(result: &RunResult) -> String {
             target.skew.as_ref().and_then(|skew| even(&skew.connections))
         }),
         ("messages by event loop", &|target| target.skew.as_ref().and_then(|skew| even(&skew.messages))),
-        ("generator", &|target| Some(text::generator(target)).filter(|text| !text.is_empty())),
+        ("client's busiest reactor", &|target| Some(share(target.generator.as_ref()?.busiest?))),
+        ("server's busiest thread", &|target| Some(share(target.generator.as_ref()?.server_busiest?))),
+        ("generator-bound", &|target| {
+            let is_bound = target.generator.as_ref()?.generator_bound;
+            Some(if is_bound { "yes" } else { "no" }.to_owned())
+        }),
         ("CPU of the server", &|target| {
             target.server_cost.as_ref().map(|cost| format!("{:.2} s", cost.cpu_s))
         }),
@@ -209,6 +217,10 @@ pub(super) fn counts(result: &RunResult) -> String {
         })
         .collect();
     table("Counts and costs", "", &head, &rows)
+}
+
+fn share(share: f64) -> String {
+    percent(Some(share))
 }
 
 /// Each event loop's number, and how far the largest is above the mean.
