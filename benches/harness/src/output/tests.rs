@@ -414,3 +414,20 @@ fn a_failed_run_is_written_and_keeps_its_status() {
     std::fs::remove_file(&path).unwrap();
     assert!(read.partial && read.failure.as_deref() == Some("interrupted"), "{read:?}");
 }
+
+/// An estimate is not what was measured: a log holds the raw latencies of a closed loop, and says so.
+#[test]
+fn a_log_of_a_closed_loop_holds_what_was_measured() {
+    let mut result = sample::run();
+    let reply = &mut result.targets[0].phases.reply;
+    reply.fill_in(50_000);
+    let raw = reply.raw.clone();
+    assert!(reply.corrected.as_ref().unwrap().count() > raw.as_ref().unwrap().count());
+    // The seconds of the sample are of other latencies.
+    result.targets[0].series.clear();
+    let log = log_of(&result);
+    assert!(!log.contains("corrected"), "{log}");
+    let read = hlog::read(&log).unwrap();
+    let reply = &read.targets[0].phases.reply;
+    assert!(reply.corrected.is_none() && reply.raw == raw, "{reply:?}");
+}
