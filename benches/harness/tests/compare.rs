@@ -153,6 +153,11 @@ fn succeeds(name: &str, more: &[&str]) -> Option<Value> {
         }
     }
     assert!(written["failure"].is_null() && written["partial"] == false);
+    assert!(
+        written["notes"].to_string().contains("the kernel's counters, over all rounds: "),
+        "{}",
+        written["notes"]
+    );
     let rate = &written["comparisons"][0];
     assert_eq!((&rate["metric"], &rate["a"], &rate["b"]), (&"rate".into(), &"A".into(), &"B".into()));
     assert!(rate["ratio"]["median"].as_f64().unwrap() > 0.0, "{rate}");

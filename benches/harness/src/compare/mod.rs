@@ -17,7 +17,9 @@ use hdrhistogram::Histogram;
 
 use crate::cpu::CpuClock;
 use crate::load::{self, Loader, Target};
+use crate::measure::kernel::Counters;
 use crate::outcome::{Status, WithStatus, ends};
+use crate::output::format::moved;
 use crate::process::Server;
 use crate::result::{Kind, RunResult, Slice, unix_ms};
 use crate::{interrupt, latency, limits, pattern};
@@ -57,8 +59,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         latencies: latency::histogram(),
     };
     let mut measured: Measured = plan.contestants.iter().map(none).collect();
+    let before = Counters::read();
     let outcome = measure(&plan, &stop, &mut measured).map_err(|error| with_status(error, &stop));
+    // They are of all servers: no turn can be told apart from the next.
+    let kernel = moved(&Counters::read().since(&before));
     report::fill(&mut result, &plan, measured);
+    result.notes.push(format!("the kernel's counters, over all rounds: {kernel}"));
     output.deliver(result, outcome)
 }
 

@@ -1,5 +1,7 @@
 //! Numbers for people.
 
+use crate::result::Counter;
+
 /// A number in groups of three digits.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -23,6 +25,19 @@ pub(crate) fn bytes(number: u64) -> String {
     }
 }
 
+/// The kernel's counters that have moved, or that none has; nothing if there are none.
+pub(crate) fn moved(counters: &[Counter]) -> String {
+    let changed = counters.iter().filter(|counter| counter.has_changed());
+    let each: Vec<String> = changed
+        .map(|counter| format!("{} +{}", counter.name, count(counter.after.saturating_sub(counter.before))))
+        .collect();
+    match (counters.len(), each.is_empty()) {
+        (0, _) => String::new(),
+        (counters, true) => format!("none of {counters} counters of drops and overflows moved"),
+        (_, false) => each.join(", "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +46,17 @@ mod tests {
     fn digits_are_grouped() {
         let grouped = [0, 999, 1_000, 12_345, 1_234_567].map(count);
         assert_eq!(grouped, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn counters_that_moved_are_named() {
+        let counter = |name: &str, after| Counter { name: name.to_owned(), before: 5, after };
+        assert_eq!(moved(&[]), "");
+        assert_eq!(
+            moved(&[counter("a", 5), counter("b", 5)]),
+            "none of 2 counters of drops and overflows moved"
+        );
+        assert_eq!(moved(&[counter("a", 5), counter("b", 1_239), counter("c", 6)]), "b +1,234, c +1");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::format::{bytes, count};
+use super::format::{bytes, count, moved};
 use crate::latency::{format_distributions, format_ns};
 use crate::result::{Check, Comparison, Cost, Counts, Kind, RunResult, Skew, Target, Verdict};
 use crate::stats::{self, Estimate};
@@ -261,7 +261,7 @@ fn run_details(target: &Target) -> Vec<(&'static str, String)> {
     lines.push(("generator", generator(target)));
     lines.push(("memory", memory(target)));
     lines.push(("reactors", target.skew.as_ref().map_or_else(String::new, skew)));
-    lines.push(("kernel", kernel(target)));
+    lines.push(("kernel", moved(&target.kernel)));
     lines
 }
 
@@ -409,19 +409,6 @@ fn skew(skew: &Skew) -> String {
     };
     let sides = [side("connections", &skew.connections), side("messages", &skew.messages)];
     sides.into_iter().flatten().collect::<Vec<_>>().join("; ")
-}
-
-/// The kernel's counters that have moved, or that none has.
-pub(super) fn kernel(target: &Target) -> String {
-    let changed = target.kernel.iter().filter(|counter| counter.has_changed());
-    let each: Vec<String> = changed
-        .map(|counter| format!("{} +{}", counter.name, count(counter.after.saturating_sub(counter.before))))
-        .collect();
-    match (target.kernel.len(), each.is_empty()) {
-        (0, _) => String::new(),
-        (counters, true) => format!("none of {counters} counters of drops and overflows moved"),
-        (_, false) => each.join(", "),
-    }
 }
 
 fn checks(result: &RunResult) -> String {

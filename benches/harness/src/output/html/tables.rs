@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape;
 use crate::latency::format_ns;
-use crate::output::format::{bytes, count};
+use crate::output::format::{bytes, count, moved};
 use crate::output::text::{self, Row};
 use crate::result::{RunResult, Skew, Target};
 
@@ -202,7 +202,7 @@ pub(super) fn counts(result: &RunResult) -> String {
         ("client system calls/message", &|target| {
             target.client_cost.as_ref()?.system_calls_per_message.map(|n| format!("{n:.3}"))
         }),
-        ("the kernel's counters", &|target| Some(text::kernel(target)).filter(|text| !text.is_empty())),
+        ("the kernel's counters", &|target| Some(moved(&target.kernel)).filter(|text| !text.is_empty())),
     ];
     let mut head = vec![""];
     head.extend(result.targets.iter().map(|target| target.label.as_str()));
