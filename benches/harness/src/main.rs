@@ -9,6 +9,7 @@ mod gate;
 mod interrupt;
 mod latency;
 mod limits;
+mod listener;
 mod load;
 mod measure;
 mod merge;

@@ -4,7 +4,6 @@
 //! `main` alone.
 
 pub(crate) mod find_max;
-mod listener;
 pub(crate) mod run;
 pub(crate) mod self_test;
 mod session;

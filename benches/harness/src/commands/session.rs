@@ -9,11 +9,10 @@ use anyhow::Result;
 use corelane::Address;
 use serde_json::{Map, json};
 
+use super::uring;
 use super::verdict::{self, ServerUse};
-use super::{listener, uring};
 use crate::cpu::CpuList;
 use crate::engine::{self, Hooks, Point, Progress, Share, Tally, Usage};
-use crate::interrupt;
 use crate::outcome::{Status, WithStatus};
 use crate::output::live;
 use crate::plan::{Engine, Load, Plan, Settings};
@@ -23,6 +22,7 @@ use crate::scenario::half_open::{self, Vanished};
 use crate::scenario::{self, Facts, Scenario};
 use crate::servers::Started;
 use crate::worker::spread;
+use crate::{interrupt, listener};
 
 /// A target, started here or elsewhere, and the plan for it.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Session {
     pub(super) fn measure(&self, plan: &Plan, label: &str) -> Result<Measured> {
         let hooks = Watch::new(self, plan);
         let outcome = match (self.settings.engine, plan.workers) {
-            (Some(Engine::Uring), _) => self.run_uring(plan, &hooks),
+            (Some(Engine::Uring), _) => uring::run(plan, self.server, self.cpus()?, &hooks),
             (_, 1) => engine::run(plan, Share::whole(plan)?, &hooks),
             (_, workers) => spread::run(plan, workers, &hooks),
         };
@@ -134,15 +134,11 @@ impl Session {
         Ok(Measured { tally, target, broken_schedule })
     }
 
-    fn run_uring(&self, plan: &Plan, hooks: &Watch<'_>) -> Result<Tally> {
-        let cpus = |list: &Option<CpuList>| list.clone().map_or_else(CpuList::allowed, Ok);
-        let client = cpus(&self.settings.client_cpus)?;
+    /// Which CPUs the server has, as far as that is said, and which the client.
+    fn cpus(&self) -> Result<uring::Cpus> {
+        let client = self.settings.client_cpus.clone().map_or_else(CpuList::allowed, Ok)?;
         let server = self.settings.server_cpus.clone().unwrap_or_else(|| client.clone());
-        // The warm-up is within: it is short beside what is measured.
-        hooks.reached(Point::Begun)?;
-        let tally = uring::run(plan, self.server, uring::Cpus { server, client }, &self.stop)?;
-        hooks.reached(Point::Ended)?;
-        Ok(tally)
+        Ok(uring::Cpus { server, client })
     }
 
     /// If the server has ended, that is why a run failed.

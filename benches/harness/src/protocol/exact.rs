@@ -3,6 +3,9 @@
 use super::{Cursor, Material, Purpose, Wrong, redis};
 use crate::plan::{Dialect, Entry, Operation, Plan};
 
+/// What stands around the body of a request is no longer: a command, a key, lengths.
+const LONGEST_FRAME: usize = 128;
+
 /// The id in front of a request of the frames protocol.
 const ID: usize = 8;
 
@@ -61,13 +64,15 @@ pub(super) struct Exact {
     entries: Vec<Entry>,
     material: Material,
     keys: u32,
+    /// Whether redis is spoken to in RESP arrays.
+    resp: bool,
     seed: u64,
 }
 
 impl Exact {
     pub(super) fn new(plan: &Plan, material: Material) -> Self {
         let (dialect, entries) = (plan.target.dialect, plan.mix.clone());
-        Self { dialect, entries, material, keys: plan.keys, seed: plan.seed }
+        Self { dialect, entries, material, keys: plan.keys, resp: plan.resp, seed: plan.seed }
     }
 
     /// What is asked for: only redis knows more than one thing.
@@ -94,14 +99,24 @@ impl Exact {
             }
             (Dialect::Redis, Operation::Set) => {
                 let key = self.key(said);
-                head.extend_from_slice(b"SET ");
-                redis::write_key(head, size, key);
-                head.push(b' ');
+                match self.resp {
+                    true => redis::write_set(head, size, key),
+                    false => {
+                        head.extend_from_slice(b"SET ");
+                        redis::write_key(head, size, key);
+                        head.push(b' ');
+                    }
+                }
                 Parts::of(text.piece(redis::piece(key), size), b"\r\n")
             }
             (Dialect::Redis, Operation::Get) => {
-                head.extend_from_slice(b"GET ");
-                redis::write_key(head, size, self.key(said));
+                match self.resp {
+                    true => redis::write_get(head, size, self.key(said)),
+                    false => {
+                        head.extend_from_slice(b"GET ");
+                        redis::write_key(head, size, self.key(said));
+                    }
+                }
                 Parts::of(b"", b"\r\n")
             }
             (Dialect::Redis, _) => Parts::of(b"PING\r\n", b""),
@@ -141,6 +156,14 @@ impl Exact {
     fn key(&self, cursor: &Cursor) -> u64 {
         // The entry was drawn by the same dice; the key must not follow from it.
         (cursor.dice(!self.seed) >> 16) % u64::from(self.keys)
+    }
+
+    pub(super) fn longest_request(&self) -> usize {
+        let largest = self.entries.iter().map(|entry| entry.size).max().unwrap_or_default();
+        match self.dialect {
+            Dialect::Echo => largest,
+            _ => largest + LONGEST_FRAME,
+        }
     }
 
     pub(super) fn endless(&self) -> (Vec<u8>, u8) {

@@ -1,4 +1,4 @@
-//! Redis's inline requests, and the keys that must be there before they are asked for.
+//! Redis's requests, inline and as arrays of RESP, and the keys that must be there before they are asked for.
 
 use std::io::{BufReader, Read, Write};
 use std::time::Duration;
@@ -19,6 +19,30 @@ pub(super) fn write_key(into: &mut Vec<u8>, size: usize, key: u64) {
     write_number(into, size as u64);
     into.push(b':');
     write_number(into, key);
+}
+
+/// A SET up to its value, as an array of RESP.
+pub(super) fn write_set(into: &mut Vec<u8>, size: usize, key: u64) {
+    into.extend_from_slice(b"*3\r\n$3\r\nSET\r\n");
+    write_bulk_key(into, size, key);
+    into.extend_from_slice(b"\r\n$");
+    write_number(into, size as u64);
+    into.extend_from_slice(b"\r\n");
+}
+
+/// A GET but for the end of its last line, as an array of RESP.
+pub(super) fn write_get(into: &mut Vec<u8>, size: usize, key: u64) {
+    into.extend_from_slice(b"*2\r\n$3\r\nGET\r\n");
+    write_bulk_key(into, size, key);
+}
+
+/// A key behind its length.
+fn write_bulk_key(into: &mut Vec<u8>, size: usize, key: u64) {
+    let digits = |number: u64| number.checked_ilog10().unwrap_or_default() + 1;
+    into.push(b'$');
+    write_number(into, "bench::".len() as u64 + u64::from(digits(size as u64) + digits(key)));
+    into.extend_from_slice(b"\r\n");
+    write_key(into, size, key);
 }
 
 /// Which piece of the text is the value of a key.
@@ -94,4 +118,25 @@ fn connect(address: &Address, patience: Duration) -> std::io::Result<Socket> {
     socket.set_read_timeout(Some(patience))?;
     socket.set_write_timeout(Some(patience))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_of_resp_tell_their_lengths() {
+        for (size, key, expected) in [
+            (3, 0, "*2\r\n$3\r\nGET\r\n$9\r\nbench:3:0"),
+            (64, 9, "*2\r\n$3\r\nGET\r\n$10\r\nbench:64:9"),
+            (1_024, 999, "*2\r\n$3\r\nGET\r\n$14\r\nbench:1024:999"),
+        ] {
+            let mut written = Vec::new();
+            write_get(&mut written, size, key);
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+        let mut written = Vec::new();
+        write_set(&mut written, 10, 10);
+        assert_eq!(written, b"*3\r\n$3\r\nSET\r\n$11\r\nbench:10:10\r\n$10\r\n");
+    }
 }

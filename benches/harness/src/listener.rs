@@ -11,7 +11,7 @@ const LISTEN: &str = "0A";
 /// The process that listens at a target, if it is on this machine and may be looked at.
 ///
 /// If several do, it is the first that is found.
-pub(super) fn process(target: &Address) -> Option<u32> {
+pub(crate) fn process(target: &Address) -> Option<u32> {
     let Address::Tcp(target) = target else { return None };
     let path = if target.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
     let inodes = listeners(&fs::read_to_string(path).ok()?, *target);
