@@ -198,3 +198,37 @@ fn an_interrupted_run_tells_what_it_had() {
     assert!(!target["series"].as_array().unwrap().is_empty());
     assert_eq!(target["phases"]["connect"]["raw"]["count"], 64);
 }
+
+#[test]
+fn the_self_test_holds_for_this_engine_too() {
+    let arguments = "self-test --engine uring --duration 2s --pause 500ms --every 1s --attempts 5";
+    let (ended, result) = ended_with_result("uring-self-test", arguments);
+    if is_offered(&ended) {
+        // However busy the machine is, every message was sent and measured.
+        assert!([0, 1].contains(&ended.status), "{}", ended.stderr);
+        assert!(support::checks(&result).contains(&("every message", true)), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn what_each_engine_adds_is_told() {
+    let (ended, result) =
+        ended_with_result("added-latency", "added-latency --rate 1000 --duration 100ms --rounds 2");
+    if !is_offered(&ended) {
+        return;
+    }
+    assert_eq!(ended.status, 0, "{}\n{}", ended.stdout, ended.stderr);
+    let targets = result["targets"].as_array().unwrap();
+    let labels: Vec<_> = targets.iter().map(|target| target["label"].as_str().unwrap()).collect();
+    let waiting = ["bare", "corelane", "uring"];
+    assert_eq!(labels[..3], waiting);
+    assert_eq!(labels[3..], waiting.map(|label| format!("{label} spinning")));
+    for target in targets {
+        for kind in ["raw", "corrected"] {
+            assert_eq!(target["phases"]["reply"][kind]["count"], 200, "{target}");
+        }
+    }
+    let notes = result["notes"].as_array().unwrap();
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(notes[0].as_str().unwrap().starts_with("corelane adds to bare: from the send p50 "), "{notes:?}");
+}

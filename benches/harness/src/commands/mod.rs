@@ -3,6 +3,7 @@
 //! Each reads its flags, has the engine run, and makes a result of what that counted; `output` writes it. Called by
 //! `main` alone.
 
+pub(crate) mod added_latency;
 pub(crate) mod find_max;
 pub(crate) mod run;
 pub(crate) mod self_test;

@@ -33,6 +33,7 @@ impl Region {
     }
 
     /// Copies bytes to `offset`.
+    #[inline]
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset.checked_add(bytes.len());
         assert!(end.is_some_and(|end| end <= self.layout.size()), "beyond the region");

@@ -358,21 +358,24 @@ impl<'a> Steady<'a> {
     }
 
     fn send_waiting(&mut self, window: &mut Window<'_>) {
+        if self.waiting.is_empty() {
+            return;
+        }
         let mut waiting = std::mem::take(&mut self.waiting);
+        let now = self.share.shared.clock.now();
         for lane in waiting.drain(..) {
             self.lanes[lane as usize].is_waiting = false;
-            self.send(lane, window);
+            self.send(lane, window, now);
         }
         self.waiting = waiting;
     }
 
     /// Sends what a lane has to say, as far as its outbox has room for it.
-    fn send(&mut self, index: u32, window: &mut Window<'_>) {
+    fn send(&mut self, index: u32, window: &mut Window<'_>, now: u64) {
         let lane = &mut self.lanes[index as usize];
         if lane.sending > 0 {
             return;
         }
-        let now = self.share.shared.clock.now();
         let is_load = !self.is_proving;
         let purpose = if is_load { Purpose::Load } else { Purpose::Proof };
         let is_closed = matches!(self.pacing, Pacing::Closed);
