@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # Measures the redis example against Debian's redis-server: the same client, one server core each, by turns.
 #
-#   benches/redis.sh [ROW ..]     plain, deep, spin, half, two
+#   benches/redis.sh [ROW ..]     plain, deep, spin, half, two; fast-plain, fast-deep
 #
 # ROUNDS (11) and REQUESTS (200000) make a run longer or shorter. For each row it prints the median of the
 # ratios of neighbouring runs, their quartiles, the median rates, and the server's CPU time per request.
+#
+# The rows that begin with fast- are the same load from corelane-bench on io_uring, which asks for less CPU time per
+# request than redis-benchmark and so shows rates that redis-benchmark cannot: SET and GET in RESP arrays, 3 bytes,
+# 10,000 keys, 50 connections. ROUNDS rounds of SLICE (1s); in place of quartiles they have the 95% interval of the
+# median, and behind each rate the shares of a core that server and client took. They end with a row of redis-benchmark's
+# own CPU time per request beside that of this client.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +19,8 @@ requests=${REQUESTS:-200000}
 example=${CARGO_TARGET_DIR:-target}/release/examples/redis
 ticks=$(getconf CLK_TCK)
 work=$(mktemp -d)
+slice=${SLICE:-1s}
+bench=${CARGO_TARGET_DIR:-target}/release/corelane-bench
 servers=()
 
 stop() {
@@ -24,7 +32,10 @@ stop() {
 }
 trap stop EXIT
 
-cargo build --release --quiet --example redis
+if [[ -z ${SKIP_BUILD:-} ]]; then
+    cargo build --release --quiet --example redis
+    cargo build --release --quiet -p corelane-bench
+fi
 
 # start_example NAME CPUS REACTORS OPTION ..: on a free port; pid and port go to files of that name.
 start_example() {
@@ -117,6 +128,53 @@ compare() {
     done
 }
 
+# fast LABEL DEPTH: the example and redis-server under corelane-bench's client on io_uring.
+fast() {
+    local label=$1 depth=$2 command
+    for command in set get; do
+        "$bench" compare --a "redis://127.0.0.1:$(<"$work/one.port")" --label-a example \
+            --b "redis://127.0.0.1:$(<"$work/redis.port")" --label-b redis-server \
+            --server-pid "example=$(<"$work/one.pid")" --server-pid "redis-server=$(<"$work/redis.pid")" \
+            --mix "1:$command:3" --resp --keys 10000 --connections 50 --depth "$depth" \
+            --pairs "$rounds" --slice "$slice" --json "$work/fast.json" >"$work/fast" 2>"$work/fast.err" || {
+            cat "$work/fast.err" >&2
+            return 1
+        }
+        jq -r --arg label "$label" --arg command "$command" '
+            def share: (. * 100 | round | tostring) + "%";
+            def rate: (.messages_per_second | round | tostring)
+                + " (\(.server_cost.utilisation | share), \(.client_cost.utilisation | share))";
+            def cpu: .server_cost.cpu_us_per_message * 1000 | round / 1000;
+            def ends: "\(.low * 1000 | round / 1000) to \(.high * 1000 | round / 1000)";
+            ([.comparisons[] | select(.metric == "rate" and .control == false)][0].ratio) as $ratio
+            | "| \($label) | \($command) | \($ratio.median * 1000 | round / 1000) | \($ratio | ends) "
+                + "| \(.targets[0] | rate) | \(.targets[1] | rate) | \(.targets[0] | cpu) | \(.targets[1] | cpu) |",
+            "  client: \(.targets[1].client_cost.cpu_us_per_message * 1000 | round / 1000) us CPU per request"' \
+            "$work/fast.json" >"$work/fast.row"
+        head -n 1 "$work/fast.row"
+        tail -n 1 "$work/fast.row" >>"$work/clients"
+        grep '^note:' "$work/fast" || true
+    done
+}
+
+# own_cpu DEPTH: what redis-benchmark takes per request of redis-server, in microseconds of CPU.
+own_cpu() {
+    local TIMEFORMAT='%U %S'
+    { time taskset -c 1 redis-benchmark -p "$(<"$work/redis.port")" -t set -c 50 -n "$requests" -r 10000 -P "$1" \
+        -q >/dev/null 2>&1; } 2>&1 |
+        awk -v requests="$requests" '{ printf "  redis-benchmark: %.3f us CPU per SET\n", ($1 + $2) / requests * 1e6 }'
+}
+
+# fast_row LABEL DEPTH
+fast_row() {
+    : >"$work/clients"
+    fast "$@"
+    printf '\nCPU of the clients (set, get):\n'
+    cat "$work/clients"
+    own_cpu "$2"
+    printf '\n'
+}
+
 start_example one 0 1
 start_example spinning 0 1 --spin 200
 start_example two 0,1 2
@@ -144,6 +202,8 @@ row() {
         compare 'redis-server : itself, half a core, -P 16' redis redis 1 -P 16
         whole
         ;;
+    fast-plain) fast_row 'example : redis-server' 1 ;;
+    fast-deep) fast_row 'example : redis-server, 16 deep' 16 ;;
     # The client shares both cores with the servers here, and has as many threads: compare the CPU time too.
     two) compare 'two reactors : one, -P 16' two one 0,1 -P 16 --threads 2 ;;
     *)

@@ -162,7 +162,7 @@ impl CpuClock {
         Ok(Self::One(clock))
     }
 
-    /// The clock of all the threads of these processes.
+    /// The clock of all the threads of these processes, of which the first must live as long as it is read.
     ///
     /// A clock is read by threads that live as long as they like, so the list of several is kept for good.
     pub(crate) fn of_processes(pids: &[u32]) -> Result<Self> {
@@ -187,7 +187,12 @@ impl CpuClock {
         let of = |clock: ClockId| clock.now().map(Duration::from).context("cannot read a CPU clock");
         match self {
             Self::One(clock) => of(clock),
-            Self::Several(clocks) => clocks.iter().map(|clock| of(*clock)).sum(),
+            Self::Several([first, children @ ..]) => {
+                // A child may come and go; what one took that has ended is not known any more.
+                let of_children = children.iter().filter_map(|clock| of(*clock).ok());
+                Ok(of(*first)? + of_children.sum::<Duration>())
+            }
+            Self::Several([]) => Ok(Duration::ZERO),
         }
     }
 }

@@ -9,6 +9,7 @@ mod gate;
 mod interrupt;
 mod latency;
 mod limits;
+mod listener;
 mod load;
 mod measure;
 mod merge;
@@ -81,6 +82,7 @@ enum Command {
     FindMax(commands::find_max::Args),
     Sweep(commands::sweep::Args),
     SelfTest(commands::self_test::Args),
+    AddedLatency(commands::added_latency::Args),
     Report(report::Args),
     Merge(merge::Args),
     #[command(hide = true)]
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Command::FindMax(args) => commands::find_max::run(&args),
         Command::Sweep(args) => commands::sweep::run(&args),
         Command::SelfTest(args) => commands::self_test::run(&args),
+        Command::AddedLatency(args) => commands::added_latency::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::EchoServer(args) => echo_server::run(&args),

@@ -232,6 +232,64 @@ fn a_constant_rate_is_kept() {
     }
 }
 
+/// A server that knows `PING` alone, and one that knows `GET /` alone.
+#[test]
+#[ignore = "a server for the other tests"]
+fn serve_replies() {
+    let Ok(reply) = env::var(FAULT) else {
+        return;
+    };
+    let (reply, request) = match reply.as_str() {
+        "http" => ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "\r\n\r\n"),
+        _ => ("+PONG\r\n", "\r\n"),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("listening on {}", listener.local_addr().unwrap());
+    for stream in listener.incoming() {
+        thread::spawn(move || {
+            let (mut stream, mut buffer) = (stream.unwrap(), [0; 4096]);
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                let requests = text(&buffer[..length]).matches(request).count();
+                let _ = stream.write_all(reply.repeat(requests).as_bytes());
+            }
+        });
+    }
+}
+
+#[test]
+fn other_protocols_are_spoken() {
+    for (protocol, depth) in [("redis", "1"), ("http", "1")] {
+        let server = server_of("serve_replies", protocol);
+        let servers = ["--protocol", protocol, "--depth", depth, "--a", &server, "--b", &server];
+        let Some(written) = succeeds(&format!("protocol-{protocol}"), &servers) else { return };
+        for target in written["targets"].as_array().unwrap() {
+            let counts = &target["counts"];
+            assert!(counts["verified_bytes"].as_u64() >= counts["received"].as_u64(), "{counts}");
+        }
+    }
+    let refused = compare("none", &["--protocol", "http", "--mode", "churn"]);
+    fails(refused, 2, "go with --mode closed and rate");
+}
+
+/// Both are this very program, as which the second is told of by its number, and the first is found out.
+#[test]
+fn servers_that_run_already_are_measured() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        listener.incoming().for_each(|stream| _ = thread::spawn(|| echo(stream.unwrap(), "none")))
+    });
+    let pid = format!("B={}", std::process::id());
+    let servers = ["--a", &address, "--b", &address, "--server-pid", &pid];
+    let Some(written) = succeeds("running", &servers) else { return };
+    for target in written["targets"].as_array().unwrap() {
+        assert!(target["server_cost"]["cpu_s"].as_f64().unwrap() > 0.0, "{target}");
+        assert!(target["server"]["command"].is_null(), "{target}");
+    }
+    fails(compare("none", &["--server-pid", "A=1"]), 2, "no server that runs already is called `A`");
+    fails(compare("none", &["--a", "tcp://127.0.0.1:1"]), 3, "cannot connect");
+}
+
 #[test]
 fn polling_works_in_every_mode() {
     succeeds("spin-closed", &["--spin"]);

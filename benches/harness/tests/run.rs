@@ -311,22 +311,6 @@ fn what_a_slow_target_keeps_from_being_sent_is_counted() {
     assert!(ended.stderr.contains("does not keep up"), "{}", ended.stderr);
 }
 
-#[test]
-fn the_engine_on_io_uring_takes_the_plans_that_it_knows() {
-    for load in ["--depth 2", "--rate 1000"] {
-        let arguments = format!(
-            "run --server builtin --engine uring -c 4 --duration 300ms --warmup 50ms {load} --tolerance 100"
-        );
-        let result = result("run-uring", &arguments);
-        let target = &result["targets"][0];
-        assert!(target["counts"]["received"].as_u64().unwrap() > 0, "{target}");
-        assert!(target["server_cost"]["cpu_s"].as_f64().unwrap() > 0.0, "{target}");
-    }
-    let ended = run(bench("run --server builtin --engine uring --mix 1:64,1:128"));
-    assert_eq!(ended.status, 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("--engine: uring knows echo with one size"), "{}", ended.stderr);
-}
-
 /// Interrupts a command once its load goes on, and returns the partial result that it wrote.
 fn interrupted(name: &str, arguments: &str, says: &str) -> Value {
     let file = scratch(&format!("{name}.json"));

@@ -3,9 +3,9 @@
 //! Each reads its flags, has the engine run, and makes a result of what that counted; `output` writes it. Called by
 //! `main` alone.
 
+pub(crate) mod added_latency;
 mod correction;
 pub(crate) mod find_max;
-mod listener;
 mod probe;
 pub(crate) mod run;
 pub(crate) mod self_test;

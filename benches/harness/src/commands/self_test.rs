@@ -15,7 +15,7 @@ use crate::engine::Tally;
 use crate::latency::Latencies;
 use crate::outcome::{Status, ends};
 use crate::output;
-use crate::plan::{Arrivals, Profile, Settings, Span, Times};
+use crate::plan::{Arrivals, Engine, Profile, Settings, Span, Times};
 use crate::result::{Check, Kind, RunResult};
 use server::PausingServer;
 
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// How often to try, as others at work on the machine disturb both sides.
     #[arg(long, default_value_t = 3, value_name = "N")]
     attempts: usize,
+    /// Which client is tested [default: corelane].
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    engine: Option<Engine>,
     #[command(flatten)]
     output: output::Args,
 }
@@ -84,6 +87,7 @@ fn try_once(args: &Args) -> Result<(RunResult, Result<()>)> {
         duration: Some(args.duration),
         warmup: Some(Span(Duration::ZERO)),
         // All on one: what waits for the end of a pause is then answered in one piece.
+        engine: args.engine,
         connections: Some(1),
         depth: Some(65_536),
         reactors: Some(1),

@@ -1,7 +1,7 @@
 //! A target that is ready to be loaded, and what is measured around a run of the engine.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use corelane::Address;
@@ -9,10 +9,9 @@ use serde_json::{Map, json};
 
 use super::probe::{self, Probe};
 use super::watch::Watch;
-use super::{correction, listener, uring, verdict};
+use super::{correction, uring, verdict};
 use crate::cpu::CpuList;
-use crate::engine::{self, Hooks, Point, Share, Tally};
-use crate::interrupt;
+use crate::engine::{self, Share, Tally};
 use crate::outcome::{Status, WithStatus};
 use crate::plan::{Engine, Load, Plan, Refusal, Settings};
 use crate::protocol;
@@ -20,6 +19,7 @@ use crate::result::{Check, Cost, Generator, ServerInfo, Target};
 use crate::scenario::{self, Facts, Scenario};
 use crate::servers::Started;
 use crate::worker::spread;
+use crate::{interrupt, listener};
 
 /// A target, started here or elsewhere, and the plan for it.
 #[derive(Debug)]
@@ -102,11 +102,15 @@ impl Session {
         &self.plan
     }
 
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Loads the target as the plan says.
     pub(super) fn measure(&self, plan: &Plan, label: &str) -> Result<Measured> {
         let hooks = Watch::new(plan, &self.server, &self.stop);
         let outcome = match (self.settings.engine, plan.workers) {
-            (Some(Engine::Uring), _) => self.run_uring(plan, &hooks),
+            (Some(Engine::Uring), _) => uring::run(plan, &self.server, self.cpus()?, &hooks),
             (_, 1) => engine::run(plan, Share::whole(plan)?, &hooks),
             (_, workers) => spread::run(plan, workers, &hooks),
         };
@@ -148,16 +152,11 @@ impl Session {
         Ok(Measured { tally, target, broken_schedule, schedule })
     }
 
-    fn run_uring(&self, plan: &Plan, hooks: &Watch<'_>) -> Result<Tally> {
-        let cpus = |list: &Option<CpuList>| list.clone().map_or_else(CpuList::allowed, Ok);
-        let client = cpus(&self.settings.client_cpus)?;
+    /// Which CPUs the server has, as far as that is said, and which the client.
+    fn cpus(&self) -> Result<uring::Cpus> {
+        let client = self.settings.client_cpus.clone().map_or_else(CpuList::allowed, Ok)?;
         let server = self.settings.server_cpus.clone().unwrap_or_else(|| client.clone());
-        // The warm-up is within: it is short beside what is measured.
-        hooks.reached(Point::Begun)?;
-        let tally =
-            uring::run(plan, self.server.first().copied(), uring::Cpus { server, client }, &self.stop)?;
-        hooks.reached(Point::Ended)?;
-        Ok(tally)
+        Ok(uring::Cpus { server, client })
     }
 
     /// If the server has ended, that is why a run failed.

@@ -1,5 +1,6 @@
 //! The command line of `compare`, and the plan that follows from it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
@@ -7,7 +8,9 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::cpu::CpuList;
-use crate::load::{Load, Mode, SMALLEST_LINE};
+use crate::load::{Conversation, Load, Mode, SMALLEST_LINE};
+use crate::outcome::{Status, WithStatus};
+use crate::plan::{Dialect, Settings, Span, Target};
 use crate::{limits, output};
 
 /// Addresses that churn is spread over, as a closed connection holds its port for a while.
@@ -21,17 +24,17 @@ const LARGEST_LINE: usize = 16 << 10;
 
 /// Compare two servers by interleaved slices.
 ///
-/// The servers echo, and are commands which print `listening on ADDRESS` on stdout; for `broadcast`, then
-/// `publish on ADDRESS`. A second instance of B
-/// is measured as well: its ratio to the first one shows the noise of the machine.
+/// A server is a command which prints `listening on ADDRESS` on stdout (for `broadcast`, then `publish on ADDRESS`),
+/// or the address of one that runs already: tcp://IP:PORT, http://HOST/PATH, redis://HOST, frames://HOST:PORT.
+/// B is measured a second time, of a command by a second instance of it: that ratio shows the noise of the machine.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_override_self = true)]
 pub(crate) struct Args {
-    /// Command line of server A (split as by a shell, run without one).
-    #[arg(long, value_name = "COMMAND")]
+    /// Server A: a command line (split as by a shell, run without one) or an address.
+    #[arg(long, value_name = "SERVER")]
     a: String,
-    /// Command line of server B, the yardstick.
-    #[arg(long, value_name = "COMMAND")]
+    /// Server B, the yardstick.
+    #[arg(long, value_name = "SERVER")]
     b: String,
     /// Name of A in the report.
     #[arg(long, default_value = "A")]
@@ -40,8 +43,28 @@ pub(crate) struct Args {
     #[arg(long, default_value = "B")]
     label_b: String,
     /// A further server, which is compared with B as A is; may be given several times.
-    #[arg(long, value_name = "NAME=COMMAND", value_parser = named_command)]
+    #[arg(long, value_name = "NAME=SERVER", value_parser = named_command)]
     also: Vec<(String, String)>,
+    /// Process of a server that runs already, by its name in the report, to measure its CPU time [default: whoever
+    /// listens at its address].
+    #[arg(long, value_name = "NAME=PID", value_parser = named_process)]
+    server_pid: Vec<(String, u32)>,
+    /// What is said to servers that are commands (of `closed` and `rate`).
+    #[arg(long, value_enum, default_value_t = Dialect::Echo)]
+    protocol: Dialect,
+    /// Path that is fetched from servers that are commands (of `http`).
+    #[arg(long, default_value = "/", value_name = "PATH")]
+    path: String,
+    /// Requests by weight, as of `run`: `80:64,20:16k`, `80:/a,20:/b`, `90:get:64,9:set:64,1:ping` (of `closed` and
+    /// `rate`).
+    #[arg(long, value_name = "LIST")]
+    mix: Option<String>,
+    /// Keys that redis requests are spread over.
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    keys: u32,
+    /// Send SET and GET of redis as RESP arrays, as its clients do, instead of inline.
+    #[arg(long)]
+    resp: bool,
     /// CPUs of the servers.
     #[arg(long, default_value = "0", value_name = "CPUS")]
     server_cpus: CpuList,
@@ -55,11 +78,11 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Pacing::Closed)]
     mode: Pacing,
     /// Measured connections (of `closed` and `rate`), or subscribers (of `broadcast`).
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, short = 'c', default_value_t = 64)]
     connections: usize,
     /// Messages each connection keeps in flight (of `closed`); lines published and not everywhere yet (of
     /// `broadcast`).
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, short = 'd', default_value_t = 1)]
     depth: usize,
     /// Bytes of a message.
     #[arg(long, default_value_t = 64)]
@@ -115,6 +138,12 @@ enum Pacing {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Plan {
     pub(super) load: Load,
+    pub(super) dialect: Dialect,
+    pub(super) path: String,
+    pub(super) mix: Option<String>,
+    /// What makes the plan for each server.
+    #[serde(skip)]
+    settings: Settings,
     pub(super) server_cpus: CpuList,
     pub(super) rounds: usize,
     pub(super) seed: u64,
@@ -126,7 +155,17 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Contestant {
     pub(super) label: String,
-    pub(super) command: String,
+    /// A command line, or an address.
+    pub(super) server: String,
+    pub(super) pid: Option<u32>,
+}
+
+impl Contestant {
+    /// The address, of a server that runs already.
+    pub(super) fn running(&self) -> Option<&str> {
+        let schemes = ["tcp://", "http://", "redis://", "frames://"];
+        schemes.iter().any(|scheme| self.server.starts_with(scheme)).then_some(self.server.as_str())
+    }
 }
 
 /// The place of the yardstick among the contestants.
@@ -143,6 +182,13 @@ fn named_command(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("give it as in `epoll=target/release/peer-epoll --addr 127.0.0.1:0`".to_owned()),
     }
+}
+
+/// The name of a server and its process.
+fn named_process(text: &str) -> Result<(String, u32), String> {
+    let parsed =
+        text.split_once('=').and_then(|(name, pid)| Some((name.trim().to_owned(), pid.parse().ok()?)));
+    parsed.ok_or_else(|| "give it as in `redis-server=1234`".to_owned())
 }
 
 impl Plan {
@@ -184,7 +230,18 @@ impl Plan {
         } else {
             (connections + args.background_firehose) as u64
         };
+        ensure!(
+            mode.is_steady() || (args.protocol == Dialect::Echo && args.mix.is_none()),
+            "--protocol and --mix go with --mode closed and rate"
+        );
+        let settings = settings(args, mode, connections);
+        let stand_in = SocketAddr::from(([127, 0, 0, 1], 1));
+        settings.plan(Target::new(args.protocol, &stand_in.into()))?;
         Ok(Self {
+            dialect: args.protocol,
+            path: args.path.clone(),
+            mix: args.mix.clone(),
+            settings,
             load: Load {
                 mode,
                 connections,
@@ -204,6 +261,16 @@ impl Plan {
         })
     }
 
+    /// What is said to a server.
+    pub(super) fn conversation(&self, target: Target) -> Result<Conversation> {
+        let same = target.dialect == self.dialect;
+        ensure!(
+            same || self.load.mode.is_steady(),
+            "only --mode closed and rate speak another protocol than echo"
+        );
+        Conversation::prepare(self.settings.plan(target).status(Status::Usage)?)
+    }
+
     /// The connections that are open at a time.
     pub(super) fn connections_in_all(&self) -> u64 {
         let publishers = usize::from(self.broadcasts());
@@ -215,15 +282,45 @@ impl Plan {
     }
 }
 
+/// The settings of `run` that make the plan for one server.
+fn settings(args: &Args, mode: Mode, connections: usize) -> Settings {
+    let (depth, rate) = match mode {
+        Mode::Rate { per_second, .. } => (None, Some(per_second)),
+        // The others take from it how long to wait, no more.
+        _ => (Some(args.depth), None),
+    };
+    Settings {
+        connections: Some(connections),
+        size: Some(args.size.to_string()),
+        mix: args.mix.clone(),
+        depth,
+        rate,
+        duration: Some(Span(args.slice)),
+        warmup: Some(Span(args.warmup)),
+        late_after: Some(Span(args.late_after)),
+        keys: Some(args.keys),
+        resp: Some(args.resp),
+        ..Settings::default()
+    }
+}
+
 fn contestants(args: &Args) -> Result<Vec<Contestant>> {
-    let new =
-        |label: &str, command: &str| Contestant { label: label.to_owned(), command: command.to_owned() };
+    let new = |label: &str, server: &str| Contestant {
+        label: label.to_owned(),
+        server: server.to_owned(),
+        pid: args.server_pid.iter().find(|(name, _)| name == label).map(|(_, pid)| *pid),
+    };
     let mut contestants = vec![
         new(&args.label_a, &args.a),
         new(&args.label_b, &args.b),
         new(&format!("{}'", args.label_b), &args.b),
     ];
-    contestants.extend(args.also.iter().map(|(label, command)| new(label, command)));
+    contestants[CONTROL].pid = contestants[B].pid;
+    contestants.extend(args.also.iter().map(|(label, server)| new(label, server)));
+    for (name, _) in &args.server_pid {
+        let is_there = contestants.iter().any(|one| one.label == *name && one.running().is_some());
+        ensure!(is_there, "--server-pid: no server that runs already is called `{name}`");
+    }
     for (index, contestant) in contestants.iter().enumerate() {
         let same = contestants[..index].iter().any(|earlier| earlier.label == contestant.label);
         ensure!(!same, "two servers are called `{}`: give them different names", contestant.label);
@@ -268,9 +365,9 @@ mod tests {
         assert_eq!((plan.rounds, plan.server_cpus.len()), (30, 1));
         assert!(load.sources.is_empty());
         let [a, b, control] = &plan.contestants[..] else { panic!("{:?}", plan.contestants) };
-        assert_eq!((a.label.as_str(), a.command.as_str()), ("A", "server --fast"));
-        assert_eq!((control.label.as_str(), control.command.as_str()), ("B'", "server"));
-        assert_eq!(b.command, control.command);
+        assert_eq!((a.label.as_str(), a.server.as_str()), ("A", "server --fast"));
+        assert_eq!((control.label.as_str(), control.server.as_str()), ("B'", "server"));
+        assert_eq!(b.server, control.server);
     }
 
     #[test]
@@ -320,8 +417,8 @@ mod tests {
         let plan = plan("--also mio=peer-mio --also c=x=1").unwrap();
         let further: Vec<_> = plan.contestants[CONTROL + 1..].iter().collect();
         assert_eq!(further.len(), 2);
-        assert_eq!((further[0].label.as_str(), further[0].command.as_str()), ("mio", "peer-mio"));
-        assert_eq!((further[1].label.as_str(), further[1].command.as_str()), ("c", "x=1"));
+        assert_eq!((further[0].label.as_str(), further[0].server.as_str()), ("mio", "peer-mio"));
+        assert_eq!((further[1].label.as_str(), further[1].server.as_str()), ("c", "x=1"));
     }
 
     #[test]

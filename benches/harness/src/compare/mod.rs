@@ -5,6 +5,7 @@
 //! control (the same server twice) shows what ratio means nothing.
 
 mod args;
+mod contender;
 mod record;
 mod report;
 
@@ -12,20 +13,20 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Error, Result, anyhow, bail};
-use hdrhistogram::Histogram;
+use anyhow::{Error, Result, anyhow, bail};
 
 use crate::cpu::CpuClock;
-use crate::load::{self, Loader, Target};
+use crate::engine::{Hooks, Point, Progress, Tally};
+use crate::load::{self, Loader};
 use crate::measure::kernel::Counters;
 use crate::outcome::{Status, WithStatus, ends};
 use crate::output::format::moved;
-use crate::process::Server;
 use crate::result::{Kind, RunResult, Slice, unix_ms};
-use crate::{interrupt, latency, limits, pattern};
+use crate::{interrupt, limits, pattern};
 
 pub(crate) use args::Args;
 use args::{Contestant, Plan};
+use contender::Contender;
 use record::record;
 
 /// How long a server's end may trail the loss of its connections.
@@ -37,7 +38,8 @@ struct Turns {
     address: Option<SocketAddr>,
     begun_unix_ms: u64,
     slices: Vec<Slice>,
-    latencies: Histogram<u64>,
+    /// Of all slices together.
+    tally: Tally,
 }
 
 /// In the order of the plan's contestants.
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         address: None,
         begun_unix_ms: 0,
         slices: Vec::new(),
-        latencies: latency::histogram(),
+        tally: Tally::default(),
     };
     let mut measured: Measured = plan.contestants.iter().map(none).collect();
     let before = Counters::read();
@@ -84,9 +86,9 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
     plan.server_cpus.pin_this_thread()?;
     // Before any thread is started, as they all inherit this.
     plan.load.cpus.pin_this_thread()?;
-    let mut servers = start_servers(plan)?;
+    let mut servers = start(plan)?;
     for (turns, server) in measured.iter_mut().zip(&servers) {
-        (turns.address, turns.begun_unix_ms) = (Some(server.address()), unix_ms(SystemTime::now()));
+        (turns.address, turns.begun_unix_ms) = (Some(server.address), unix_ms(SystemTime::now()));
     }
     let loader = Loader::new(plan.load.clone(), plan.server_cpus.union(&plan.load.cpus));
     let mut order: Vec<usize> = (0..servers.len()).collect();
@@ -101,7 +103,7 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
                 .and_then(|measured| ensure_alive(plan, &mut servers).map(|()| measured))
                 .map_err(|error| explain(error, plan, &mut servers, contestant, round))?;
             let turns = &mut measured[contestant];
-            turns.latencies.add(&slice.latencies).context("cannot merge histograms")?;
+            turns.tally.merge(&Tally { series: Vec::new(), ..slice.tally.clone() })?;
             turns.slices.push(record(round, position, &slice, others, plan));
         }
         report::progress(plan, round, measured);
@@ -109,38 +111,54 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
     Ok(())
 }
 
-fn start_servers(plan: &Plan) -> Result<Vec<Server>> {
+fn start(plan: &Plan) -> Result<Vec<Contender>> {
     let start = |contestant: &Contestant| {
-        let start = if plan.broadcasts() { Server::start_feed } else { Server::start };
-        let server = start(&contestant.command, &plan.server_cpus)?;
-        limits::ensure_sources_reach(&plan.load.sources, server.address())?;
-        eprintln!("{}: {}", contestant.label, server.address());
-        Ok::<_, Error>(server)
+        let contender = Contender::new(plan, contestant)?;
+        eprintln!("{}: {}", contestant.label, contender.address);
+        Ok::<_, Error>(contender)
     };
     plan.contestants.iter().map(start).collect()
+}
+
+/// Nobody watches a slice but for whether it is to stop.
+#[derive(Debug)]
+struct Unwatched<'a>(&'a AtomicBool);
+
+impl Hooks for Unwatched<'_> {
+    fn reached(&self, _: Point) -> Result<()> {
+        Ok(())
+    }
+
+    fn progress(&self, _: &Progress) {}
+
+    fn should_stop(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Measures one server; tells too what share of a CPU the others took meanwhile.
 fn one_slice(
     loader: &Loader,
-    servers: &[Server],
+    servers: &[Contender],
     contestant: usize,
     stop: &AtomicBool,
 ) -> Result<(load::Slice, f64)> {
     let server = &servers[contestant];
     let others = servers.iter().enumerate().filter(|(other, _)| *other != contestant);
-    let clocks: Vec<CpuClock> = others.map(|(_, other)| other.clock()).collect();
+    let clocks: Vec<CpuClock> = others.filter_map(|(_, other)| other.clock()).collect();
     let used = || clocks.iter().map(|clock| clock.read()).sum::<Result<Duration>>();
     let begun = Instant::now();
     let before = used()?;
-    let target = Target { address: server.address(), publish: server.publish(), clock: server.clock() };
-    let slice = loader.run(target, stop)?;
+    let slice = loader.run(server.target(), &Unwatched(stop))?;
+    if slice.tally.partial {
+        bail!("interrupted");
+    }
     let idle = used()?.saturating_sub(before);
     Ok((slice, idle.as_secs_f64() / begun.elapsed().as_secs_f64()))
 }
 
 /// Fails if a server has ended.
-fn ensure_alive(plan: &Plan, servers: &mut [Server]) -> Result<()> {
+fn ensure_alive(plan: &Plan, servers: &mut [Contender]) -> Result<()> {
     for (contestant, server) in plan.contestants.iter().zip(servers) {
         if let Some(status) = server.ended(Duration::ZERO) {
             bail!("the server {} ended: {status}", contestant.label);
@@ -150,7 +168,7 @@ fn ensure_alive(plan: &Plan, servers: &mut [Server]) -> Result<()> {
 }
 
 /// Says where a slice failed, and whether its server had ended.
-fn explain(error: Error, plan: &Plan, servers: &mut [Server], contestant: usize, round: usize) -> Error {
+fn explain(error: Error, plan: &Plan, servers: &mut [Contender], contestant: usize, round: usize) -> Error {
     let label = &plan.contestants[contestant].label;
     let place = format!("round {}, {label}", round + 1);
     match servers[contestant].ended(END_PATIENCE) {

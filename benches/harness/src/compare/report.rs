@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::args::{B, CONTROL, Contestant, Plan};
 use super::{Measured, Turns};
-use crate::latency::{Latencies, format_ns};
+use crate::latency::format_ns;
 use crate::load::Mode;
-use crate::result::{Cost, Generator, Phase, RunResult, ServerInfo, Slice, Target, against};
+use crate::plan::Dialect;
+use crate::result::{Cost, Generator, RunResult, ServerInfo, Slice, Target, against};
 use crate::stats;
 
 /// The CPU time of others that puts a run in doubt. It is known to a few hundredths only.
@@ -52,17 +53,18 @@ pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) {
 }
 
 fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
-    let Turns { address, begun_unix_ms, slices, latencies } = turns;
+    let Turns { address, begun_unix_ms, slices, tally } = turns;
     let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
     let messages: u64 = slices.iter().map(|slice| slice.messages).sum();
+    let is_started = contestant.running().is_none();
     let cpus = plan.server_cpus.iter().collect();
     let mut target = Target {
         label: contestant.label.clone(),
         server: ServerInfo {
             address: address.map(|address| format!("tcp://{address}")),
-            command: Some(contestant.command.clone()),
-            processes: Some(1),
-            cpus: Some(cpus),
+            command: is_started.then(|| contestant.server.clone()),
+            processes: is_started.then_some(1),
+            cpus: is_started.then_some(cpus),
             ..ServerInfo::default()
         },
         started_unix_ms: begun_unix_ms,
@@ -71,22 +73,7 @@ fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
         slices,
         ..Target::default()
     };
-    let latencies = Latencies::from(latencies);
-    // Of a rate, latencies count from when a message was due.
-    target.phases.reply = if matches!(plan.load.mode, Mode::Rate { .. }) {
-        Phase { corrected: Some(latencies), raw: None, ..Phase::default() }
-    } else {
-        Phase { corrected: None, raw: Some(latencies), ..Phase::default() }
-    };
-    let bytes = messages * plan.load.size as u64;
-    target.counts.connections_asked = plan.load.connections as u64;
-    target.counts.connections_opened = plan.load.connections as u64;
-    target.counts.received = messages;
-    target.counts.sent = messages;
-    target.counts.received_bytes = bytes;
-    target.counts.sent_bytes = bytes;
-    target.counts.verified_bytes = bytes;
-    target.counts.late = target.slices.iter().map(|slice| slice.late).sum();
+    (target.phases, target.counts) = (tally.phases, tally.counts);
     target.server_cost = Some(cost(&target, plan.server_cpus.len(), |slice| slice.server_utilisation));
     let client_cpus = plan.load.threads.min(plan.load.cpus.len());
     target.client_cost = Some(cost(&target, client_cpus, |slice| slice.client_utilisation));
@@ -142,7 +129,18 @@ fn headline(plan: &Plan, rounds: usize) -> String {
         }
         Mode::Churn { .. } => format!("churn, {} connections at a time", load.connections),
     };
-    let _ = write!(line, ", {} B", load.size);
+    match (plan.dialect, &plan.mix) {
+        (Dialect::Http, None) => {
+            let _ = write!(line, ", GET {}", plan.path);
+        }
+        (dialect, Some(mix)) => {
+            let _ = write!(line, ", {} {mix}", dialect.name());
+        }
+        (Dialect::Redis, None) => line.push_str(", PING"),
+        _ => {
+            let _ = write!(line, ", {} B", load.size);
+        }
+    }
     if load.firehose > 0 {
         let _ = write!(line, ", beside {} of firehose", load.firehose);
     }

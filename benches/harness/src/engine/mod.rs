@@ -2,7 +2,7 @@
 //!
 //! [`run`] does one process's share of a run and returns what it counted; a run over several processes calls it in
 //! each, with [`Hooks`] that bring them together. It opens every connection and proves it, waits, loads, and ends.
-//! Called by the commands and by worker processes.
+//! Called by the commands and by worker processes; the client on io_uring (`load`) counts and keeps time as this one.
 
 mod broadcast;
 mod crowd;
@@ -28,7 +28,9 @@ use crate::outcome::{Status, WithStatus, ends};
 use crate::plan::{Load, Plan};
 use crate::protocol::{self, Material};
 use crate::result::Second;
-pub(crate) use tally::{ReactorUse, Tally};
+pub(crate) use pace::{Pace, Position};
+pub(crate) use recorder::Recorder;
+pub(crate) use tally::{LatestSecond, ReactorUse, Tally};
 pub(crate) use usage::Usage;
 
 /// How often replies are looked for that are late.
@@ -230,9 +232,7 @@ struct Run {
     running: Running<Order>,
     events: Receiver<Event>,
     waiting_for: usize,
-    /// The last second that a reactor told of, and whether the hooks have yet to see it.
-    latest: Option<Second>,
-    has_second: bool,
+    latest: LatestSecond,
     tally: Tally,
 }
 
@@ -263,8 +263,7 @@ impl Run {
             running,
             events,
             waiting_for: 0,
-            latest: None,
-            has_second: false,
+            latest: LatestSecond::default(),
             tally: Tally::default(),
         })
     }
@@ -306,7 +305,7 @@ impl Run {
             let until = points.peek().map_or(last, |(at, _)| *at);
             let nap = Duration::from_nanos(until.saturating_sub(now)).min(NAP);
             self.hear(nap)?;
-            if let Some(second) = self.latest.as_ref().filter(|_| std::mem::take(&mut self.has_second)) {
+            if let Some(second) = self.latest.take() {
                 hooks.second(second);
             }
             hooks.progress(&self.progress(Some(start)));
@@ -365,25 +364,12 @@ impl Run {
                 self.tally.merge(&tally)?;
                 self.waiting_for = self.waiting_for.saturating_sub(1);
             }
-            Ok(Event::Second(second)) => self.tell_second(*second)?,
+            Ok(Event::Second(second)) => self.latest.tell(*second)?,
             Ok(Event::Failed(error)) => return Err(error),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the client ended")),
         }
         Ok(())
-    }
-
-    /// Adds one reactor's second to what the others told of the same one.
-    fn tell_second(&mut self, second: Second) -> Result<()> {
-        self.has_second = true;
-        match &mut self.latest {
-            Some(latest) if latest.second == second.second => tally::merge_second(latest, &second),
-            Some(latest) if latest.second > second.second => Ok(()),
-            latest => {
-                *latest = Some(second);
-                Ok(())
-            }
-        }
     }
 
     /// Takes what there is from the reactors that have not finished.

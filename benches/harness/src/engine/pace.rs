@@ -4,7 +4,7 @@ use crate::plan::{Arrivals, Plan, Profile, Times};
 
 /// A schedule under way.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     times: Times,
     start: u64,
     next: Option<u64>,
@@ -13,7 +13,7 @@ pub(super) struct Pace {
 impl Pace {
     /// From `start` on, the part of one reactor that has the `share` of all connections. `phase` (0 to 1) is its place
     /// among the reactors.
-    pub(super) fn new(
+    pub(crate) fn new(
         profile: Profile,
         arrivals: Arrivals,
         start: u64,
@@ -31,19 +31,19 @@ impl Pace {
     }
 
     /// When the next message is due; `None` after the last.
-    pub(super) fn next_due(&self) -> Option<u64> {
+    pub(crate) fn next_due(&self) -> Option<u64> {
         self.next
     }
 
     /// Takes the next message, if it is due.
-    pub(super) fn take(&mut self, now: u64) -> Option<u64> {
+    pub(crate) fn take(&mut self, now: u64) -> Option<u64> {
         let due = self.next.filter(|due| *due <= now)?;
         self.step();
         Some(due)
     }
 
     /// How many were due before `end` and were not taken.
-    pub(super) fn left_before(&mut self, end: u64) -> u64 {
+    pub(crate) fn left_before(&mut self, end: u64) -> u64 {
         let mut left = 0;
         while self.take(end.saturating_sub(1)).is_some() {
             left += 1;
@@ -54,16 +54,16 @@ impl Pace {
 
 /// Where a reactor stands among all reactors of a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Position {
-    pub(super) index: usize,
-    pub(super) of: usize,
+pub(crate) struct Position {
+    pub(crate) index: usize,
+    pub(crate) of: usize,
     /// Its connections, of all connections.
-    pub(super) share: f64,
+    pub(crate) share: f64,
 }
 
 impl Position {
     /// Its part of a schedule that begins at `start`.
-    pub(super) fn pace(self, plan: &Plan, profile: Profile, arrivals: Arrivals, start: u64) -> Pace {
+    pub(crate) fn pace(self, plan: &Plan, profile: Profile, arrivals: Arrivals, start: u64) -> Pace {
         let phase = self.index as f64 / self.of as f64;
         let seed = plan.seed.wrapping_add(self.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Pace::new(profile, arrivals, start, self.share, phase, seed)

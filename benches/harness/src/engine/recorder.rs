@@ -28,12 +28,12 @@ impl Pair {
     }
 
     #[inline]
-    fn record(&mut self, since: u64, first_byte: u64, now: u64) {
+    fn record(&mut self, since: u64, first_byte: u64, now: u64, count: u64) {
         let latency = now.saturating_sub(since).max(1);
-        self.last.saturating_record(latency);
+        self.last.saturating_record_n(latency, count);
         if first_byte < now {
-            self.split.saturating_record(latency);
-            self.first.saturating_record(first_byte.saturating_sub(since).max(1));
+            self.split.saturating_record_n(latency, count);
+            self.first.saturating_record_n(first_byte.saturating_sub(since).max(1), count);
         }
     }
 
@@ -49,7 +49,7 @@ impl Pair {
 
 /// Where in its run a reactor is.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     begin: u64,
     end: u64,
     /// Whether messages are due at times of their own.
@@ -68,12 +68,12 @@ pub(super) struct Recorder {
     /// Seconds of the series that were told of already.
     told: usize,
     /// Connections that stand.
-    pub(super) standing: u64,
-    pub(super) tally: Tally,
+    pub(crate) standing: u64,
+    pub(crate) tally: Tally,
 }
 
 impl Recorder {
-    pub(super) fn new(is_open: bool, connects_count: bool) -> Self {
+    pub(crate) fn new(is_open: bool, connects_count: bool) -> Self {
         Self {
             begin: u64::MAX,
             end: u64::MAX,
@@ -94,17 +94,17 @@ impl Recorder {
     }
 
     /// Sets the window.
-    pub(super) fn measure(&mut self, begin: u64, end: u64) {
+    pub(crate) fn measure(&mut self, begin: u64, end: u64) {
         (self.begin, self.end) = (begin, end);
         self.next_second = begin + SECOND;
     }
 
     /// When it closes.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.end
     }
 
-    pub(super) fn begin(&self) -> u64 {
+    pub(crate) fn begin(&self) -> u64 {
         self.begin
     }
 
@@ -114,7 +114,7 @@ impl Recorder {
 
     /// Takes note of the time: seconds that are over are put away.
     #[inline]
-    pub(super) fn advance(&mut self, now: u64) {
+    pub(crate) fn advance(&mut self, now: u64) {
         if now >= self.next_second {
             self.put_seconds_away(now);
         }
@@ -133,7 +133,7 @@ impl Recorder {
     }
 
     /// A second that is over and was not asked for yet.
-    pub(super) fn next_to_tell(&mut self) -> Option<&Second> {
+    pub(crate) fn next_to_tell(&mut self) -> Option<&Second> {
         let second = self.tally.series.get(self.told)?;
         self.told += 1;
         Some(second)
@@ -156,9 +156,19 @@ impl Recorder {
         self.tally.series.push(done);
     }
 
+    /// Messages were sent which nothing but the reply before them had made due.
+    #[inline]
+    pub(crate) fn sent_many(&mut self, count: u64, bytes: usize, now: u64) {
+        if self.holds(now) {
+            self.tally.counts.sent += count;
+            self.tally.counts.sent_bytes += bytes as u64;
+            self.second.sent += count;
+        }
+    }
+
     /// A message that was due at `intended` was sent.
     #[inline]
-    pub(super) fn sent(&mut self, intended: u64, now: u64, bytes: usize, late_after: u64) -> bool {
+    pub(crate) fn sent(&mut self, intended: u64, now: u64, bytes: usize, late_after: u64) -> bool {
         let belongs = self.holds(if self.is_open { intended } else { now });
         if !belongs {
             return false;
@@ -175,33 +185,39 @@ impl Recorder {
     }
 
     /// A reply of the load came.
-    ///
-    /// In an open loop its latency belongs to the window in which its request was due, however late the reply is:
-    /// were only the replies within the window counted, the slowest ones would be missing.
     #[inline]
-    pub(super) fn answered(&mut self, reply: &Answered, now: u64) {
+    pub(crate) fn answered(&mut self, reply: &Answered, now: u64) {
         self.advance(now);
         if reply.request.purpose == Purpose::Wave {
             return self.answered_wave(reply, now);
         }
-        let Answered { request, first_byte, .. } = *reply;
+        self.replied((reply.request.intended, reply.request.sent), reply.first_byte, 1, now);
+    }
+
+    /// Replies came, to `count` requests that were due and sent at these `times` alike.
+    ///
+    /// In an open loop their latency belongs to the window in which the requests were due, however late the replies
+    /// are: were only the replies within the window counted, the slowest ones would be missing.
+    #[inline]
+    pub(crate) fn replied(&mut self, times: (u64, u64), first_byte: u64, count: u64, now: u64) {
+        let (intended, sent) = times;
         let is_within = self.holds(now);
-        let is_of_window = self.holds(if self.is_open { request.intended } else { request.sent });
-        self.count(is_within, is_of_window);
-        if self.is_open && self.holds(request.intended) {
-            self.corrected.record(request.intended, first_byte, now);
-            self.raw.record(request.sent, first_byte, now);
+        let is_of_window = self.holds(if self.is_open { intended } else { sent });
+        self.count(is_within, is_of_window, count);
+        if self.is_open && self.holds(intended) {
+            self.corrected.record(intended, first_byte, now, count);
+            self.raw.record(sent, first_byte, now, count);
             if is_within {
-                self.second_latency.saturating_record(now.saturating_sub(request.intended).max(1));
+                self.second_latency.saturating_record_n(now.saturating_sub(intended).max(1), count);
             }
         } else if !self.is_open && is_within {
-            self.raw.record(request.sent, first_byte, now);
-            self.second_latency.saturating_record(now.saturating_sub(request.sent).max(1));
+            self.raw.record(sent, first_byte, now, count);
+            self.second_latency.saturating_record_n(now.saturating_sub(sent).max(1), count);
         }
     }
 
     /// A wave was sent on so many connections.
-    pub(super) fn wave(&mut self, due: u64, sent: u64) {
+    pub(crate) fn wave(&mut self, due: u64, sent: u64) {
         self.waves.push((due, Wave { sent, ..Wave::default() }));
     }
 
@@ -215,23 +231,24 @@ impl Recorder {
         self.wave_latency.saturating_record(latency);
     }
 
-    /// Counts a reply that comes within the window or not, to a message of it or not.
+    /// Counts replies that come within the window or not, to messages of it or not.
     #[inline]
-    fn count(&mut self, is_within: bool, is_of_window: bool) {
+    fn count(&mut self, is_within: bool, is_of_window: bool, replies: u64) {
         let counts = &mut self.tally.counts;
-        counts.received += u64::from(is_within);
-        self.second.received += u64::from(is_within);
-        counts.carried_in += u64::from(is_within && !is_of_window);
-        counts.outstanding += u64::from(is_of_window && !is_within);
+        let if_so = |is: bool| if is { replies } else { 0 };
+        counts.received += if_so(is_within);
+        self.second.received += if_so(is_within);
+        counts.carried_in += if_so(is_within && !is_of_window);
+        counts.outstanding += if_so(is_of_window && !is_within);
     }
 
     /// A delivery of what was published at `intended`, where nothing is asked for.
-    pub(super) fn delivered(&mut self, intended: u64, sent: u64, now: u64) {
+    pub(crate) fn delivered(&mut self, intended: u64, sent: u64, now: u64) {
         self.advance(now);
-        self.count(self.holds(now), self.holds(intended));
+        self.count(self.holds(now), self.holds(intended), 1);
         if self.holds(intended) {
-            self.corrected.record(intended, now, now);
-            self.raw.record(sent, now, now);
+            self.corrected.record(intended, now, now, 1);
+            self.raw.record(sent, now, now, 1);
             if self.holds(now) {
                 self.second_latency.saturating_record(now.saturating_sub(intended).max(1));
             }
@@ -239,7 +256,7 @@ impl Recorder {
     }
 
     /// A connection that was wanted at `since` stands.
-    pub(super) fn connected(&mut self, since: u64, now: u64) {
+    pub(crate) fn connected(&mut self, since: u64, now: u64) {
         self.advance(now);
         self.standing += 1;
         self.tally.counts.connections_opened += 1;
@@ -250,13 +267,13 @@ impl Recorder {
     }
 
     /// Something went wrong that does not end the run.
-    pub(super) fn error(&mut self, kind: &str) {
+    pub(crate) fn error(&mut self, kind: &str) {
         *self.tally.counts.errors.entry(kind.to_owned()).or_default() += 1;
         self.second.errors += 1;
     }
 
     /// What was counted, at the end or at whatever time the run is stopped.
-    pub(super) fn finish(mut self, now: u64) -> Tally {
+    pub(crate) fn finish(mut self, now: u64) -> Tally {
         self.advance(now);
         let measured = now.min(self.end).saturating_sub(self.begin);
         if self.next_second != u64::MAX && measured > 0 {

@@ -217,8 +217,36 @@ fn merge_series(ours: &mut Vec<Second>, theirs: &[Second]) -> Result<()> {
     Ok(())
 }
 
+/// The last second that any reactor told of, as all that told of it saw it.
+#[derive(Debug, Default)]
+pub(crate) struct LatestSecond {
+    latest: Option<Second>,
+    /// Whether nobody has seen it yet.
+    is_new: bool,
+}
+
+impl LatestSecond {
+    /// Adds one reactor's second to what the others told of the same one.
+    pub(crate) fn tell(&mut self, second: Second) -> Result<()> {
+        self.is_new = true;
+        match &mut self.latest {
+            Some(latest) if latest.second == second.second => merge_second(latest, &second),
+            Some(latest) if latest.second > second.second => Ok(()),
+            latest => {
+                *latest = Some(second);
+                Ok(())
+            }
+        }
+    }
+
+    /// The second, if there is something new about it.
+    pub(crate) fn take(&mut self) -> Option<&Second> {
+        self.latest.as_ref().filter(|_| std::mem::take(&mut self.is_new))
+    }
+}
+
 /// Adds what another counted in the same second.
-pub(super) fn merge_second(ours: &mut Second, theirs: &Second) -> Result<()> {
+fn merge_second(ours: &mut Second, theirs: &Second) -> Result<()> {
     ours.connections = match (ours.connections, theirs.connections) {
         (Some(one), Some(other)) => Some(one + other),
         (one, other) => one.or(other),

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use socket2::Socket;
 
 use super::ring::{Completion, Plan, Ring};
-use super::window::{Tally, Window};
-use super::{DRAIN_TIMEOUT, SETUP_TIMEOUT, Share, connect};
+use super::window::{Part, Window};
+use super::{Share, connect};
 use crate::outcome::{Status, ends};
 use crate::pattern::{Pattern, Place};
 
@@ -65,16 +65,17 @@ impl Text {
 }
 
 /// Runs the subscribers and the publisher for a slice.
-pub(super) fn run(share: &Share<'_>, text: &'static Text, depth: usize) -> Result<Tally> {
-    let mut sockets = connect::connect_all(share)?;
+pub(super) fn run(share: &Share<'_>, text: &'static Text, depth: usize) -> Result<Part> {
+    let mut window = share.window();
+    let mut sockets = connect::connect_all(share, &mut window)?;
     let target = share.shared.publish.context("the server has told no address for publishers")?;
     let publisher = connect::socket(target, share.source(0))?;
     publisher
-        .connect_timeout(&target.into(), SETUP_TIMEOUT)
+        .connect_timeout(&target.into(), share.shared.plan.connect_timeout)
         .map_err(|error| connect::explain(error, target))?;
     let outcome = mark(share, &mut sockets, &publisher).and_then(|()| {
         sockets.push(publisher);
-        Broadcast::new(share, &sockets, text, depth)?.run()
+        Broadcast::new(share, &sockets, text, depth)?.run(window)
     });
     sockets.iter().for_each(connect::reset);
     outcome
@@ -84,7 +85,7 @@ pub(super) fn run(share: &Share<'_>, text: &'static Text, depth: usize) -> Resul
 /// server may tell a new subscriber of what others had published.
 fn mark(share: &Share<'_>, subscribers: &mut [Socket], mut publisher: &Socket) -> Result<()> {
     let clock = share.shared.clock;
-    let deadline = clock.now() + SETUP_TIMEOUT.as_nanos() as u64;
+    let deadline = clock.now() + share.shared.plan.connect_timeout.as_nanos() as u64;
     subscribers.iter().try_for_each(|subscriber| subscriber.set_read_timeout(Some(MARK_PATIENCE)))?;
     loop {
         share.shared.ensure_going()?;
@@ -171,23 +172,23 @@ impl<'a> Broadcast<'a> {
         })
     }
 
-    fn run(mut self) -> Result<Tally> {
+    fn run(mut self, mut window: Window<'_>) -> Result<Part> {
         let clock = self.share.shared.clock;
         for subscriber in 0..self.subscribers.len() {
             self.receive(subscriber);
         }
-        let mut window = self.share.rendezvous()?;
+        self.share.rendezvous(&mut window)?;
         while !window.is_closed() {
             self.publish();
             self.turn(&mut window)?;
         }
-        let deadline = clock.now() + DRAIN_TIMEOUT.as_nanos() as u64;
+        let deadline = clock.now() + self.share.shared.plan.deadline.as_nanos() as u64;
         while !self.under_way.is_empty() {
             self.turn(&mut window)?;
             let lines = self.under_way.len();
             ensure!(clock.now() < deadline, "the server stopped answering: {lines} lines are under way");
         }
-        Ok(window.into_tally())
+        window.finish(clock.now())
     }
 
     fn receive(&mut self, subscriber: usize) {
@@ -206,7 +207,7 @@ impl<'a> Broadcast<'a> {
         self.under_way.extend((0..lines).map(|_| Line { since, missing }));
         self.sending = lines * self.text.size;
         let bytes = self.text.from(next, 0, self.sending);
-        self.ring.send(self.subscribers.len() as u32, bytes, SEND << 32, false);
+        self.ring.send(self.subscribers.len() as u32, bytes, SEND << 32);
     }
 
     fn turn(&mut self, window: &mut Window<'_>) -> Result<()> {
@@ -251,7 +252,7 @@ impl<'a> Broadcast<'a> {
                     let line = self.under_way.get_mut((at.lines - self.arrived) as usize);
                     let line = line.context("more came than was published")?;
                     line.missing -= 1;
-                    window.count_reply(line.since, now);
+                    window.count_reply(line.since, self.text.size, now);
                     at.partial -= self.text.size;
                     at.lines += 1;
                 }

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::ring::{Completion, Plan, Ring};
-use super::window::{Tally, Window};
-use super::{DRAIN_TIMEOUT, Share, connect};
+use super::window::{Part, Window};
+use super::{Share, connect};
 use crate::pattern::Place;
 
 const CONNECT: u64 = 0;
@@ -14,8 +14,8 @@ const SEND: u64 = 1;
 const RECEIVE: u64 = 2;
 
 /// Runs one thread's part of the connections for a slice.
-pub(super) fn run(share: &Share<'_>, reset: bool) -> Result<Tally> {
-    Churn::new(share, reset)?.run()
+pub(super) fn run(share: &Share<'_>, reset: bool) -> Result<Part> {
+    Churn::new(share, reset)?.run(share.window())
 }
 
 /// A connection under way.
@@ -55,20 +55,20 @@ impl<'a> Churn<'a> {
         })
     }
 
-    fn run(mut self) -> Result<Tally> {
+    fn run(mut self, mut window: Window<'_>) -> Result<Part> {
         let clock = self.share.shared.clock;
-        let mut window = self.share.rendezvous()?;
+        self.share.rendezvous(&mut window)?;
         for slot in 0..self.slots.len() {
             self.open(slot)?;
         }
         while !window.is_closed() {
             self.turn(&mut window)?;
         }
-        let deadline = clock.now() + DRAIN_TIMEOUT.as_nanos() as u64;
+        let deadline = clock.now() + self.share.shared.plan.deadline.as_nanos() as u64;
         loop {
             let open = self.slots.iter().flatten().count();
             if open == 0 {
-                return Ok(window.into_tally());
+                return window.finish(clock.now());
             }
             if clock.now() >= deadline {
                 bail!("the server stopped answering: {open} connections are waiting for it");
@@ -125,7 +125,7 @@ impl<'a> Churn<'a> {
             .pattern
             .verify(slot.place, self.ring.own_bytes(index, length))
             .with_context(|| format!("a connection to {}", shared.address))?;
-        window.count_reply(slot.since, now);
+        window.count_reply(slot.since, length, now);
         drop(slot.socket);
         if !window.is_closed() {
             self.open(index)?;

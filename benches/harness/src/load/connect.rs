@@ -3,13 +3,15 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{SETUP_TIMEOUT, Share};
+use super::Share;
+use super::window::Window;
 use crate::limits;
 
 /// A socket that is to be connected to `target`.
@@ -41,13 +43,21 @@ pub(super) fn explain(error: io::Error, target: SocketAddr) -> anyhow::Error {
 }
 
 /// Connects all of a thread's connections, the measured ones first.
-pub(super) fn connect_all(share: &Share<'_>) -> Result<Vec<Socket>> {
-    let target = share.shared.address;
+pub(super) fn connect_all(share: &Share<'_>, window: &mut Window<'_>) -> Result<Vec<Socket>> {
+    let shared = share.shared;
+    let target = shared.address;
     (0..share.connections + share.firehose)
         .map(|index| {
-            share.shared.ensure_going()?;
+            shared.ensure_going()?;
+            let since = shared.clock.now();
             let socket = socket(target, share.source(index))?;
-            socket.connect_timeout(&target.into(), SETUP_TIMEOUT).map_err(|error| explain(error, target))?;
+            socket
+                .connect_timeout(&target.into(), shared.plan.connect_timeout)
+                .map_err(|error| explain(error, target))?;
+            if index < share.connections {
+                window.recorder.connected(since, shared.clock.now());
+                shared.opened.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(socket)
         })
         .collect()

@@ -1,4 +1,4 @@
-//! Memory that the kernel fills.
+//! Memory that the kernel fills, and sends from.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -30,6 +30,16 @@ impl Region {
     pub(super) fn at(&self, offset: usize) -> *mut u8 {
         assert!(offset < self.layout.size(), "beyond the region");
         self.start.as_ptr().wrapping_add(offset)
+    }
+
+    /// Copies bytes to `offset`.
+    #[inline]
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.layout.size()), "beyond the region");
+        let start = self.start.as_ptr().wrapping_add(offset);
+        // SAFETY: the place is part of the allocation, and nobody has borrowed it; what is copied is not part of it.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len()) };
     }
 
     /// The bytes from `offset` on.

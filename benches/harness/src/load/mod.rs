@@ -1,41 +1,40 @@
-//! The client: loads a server for one slice of time, by io_uring.
+//! The client on io_uring: loads a server for one slice of time.
 //!
 //! A client built on readiness saturates its core before most servers do theirs, and then the
-//! comparison is one of the client with itself.
+//! comparison is one of the client with itself. Called by `compare`, and by `run` where it is asked for.
+//! What is said and compared is that of `protocol`, and what is counted that of `engine`.
 
 mod broadcast;
 mod churn;
 mod connect;
-mod echo;
+mod hose;
 mod lane;
 mod memory;
-mod pace;
 mod ring;
+mod steady;
+mod watch;
 mod window;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::cpu::{CpuClock, CpuList};
-use crate::latency;
+use crate::engine::{Hooks, Recorder, Tally};
 use crate::pattern::Pattern;
+use crate::plan::Plan;
+use crate::protocol::{self, Material};
+use crate::result::Second;
 pub(crate) use broadcast::SMALLEST_LINE;
 use broadcast::Text;
 use ring::Wait;
-use window::{Clock, Tally, Watched, Window};
-
-/// How long connections may take to be accepted and proven by a first echo.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long the replies outstanding at the end of a slice may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+use window::{Clock, Part, Watched, Window};
 
 /// How messages are paced.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -49,6 +48,13 @@ pub(crate) enum Mode {
     Churn { reset: bool },
     /// What one publisher sends reaches every connection, and `depth` lines are on their way at a time.
     Broadcast { depth: usize },
+}
+
+impl Mode {
+    /// Whether connections stay, so that any protocol is spoken on them.
+    pub(crate) fn is_steady(self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Rate { .. })
+    }
 }
 
 /// The load of a slice, the same for every server.
@@ -74,12 +80,9 @@ pub(crate) struct Load {
 /// What one slice saw.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
-    pub(crate) latencies: Histogram<u64>,
-    pub(crate) messages: u64,
-    /// Messages of the rate mode that the client sent too late.
-    pub(crate) late: u64,
+    pub(crate) tally: Tally,
     pub(crate) elapsed: Duration,
-    pub(crate) per_second: f64,
+    /// Zero if the server is not known.
     pub(crate) server_cpu: Duration,
     /// CPU time of all the client's threads.
     pub(crate) client_cpu: Duration,
@@ -98,12 +101,32 @@ pub(crate) struct Loader {
     text: Option<&'static Text>,
 }
 
+/// What is said to one server, and the bytes for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Conversation {
+    plan: Plan,
+    material: Material,
+}
+
+impl Conversation {
+    /// Makes all ready, in the server too: keys that are to be asked for are set.
+    pub(crate) fn prepare(plan: Plan) -> Result<Self> {
+        let material = Material::new(&plan);
+        if protocol::needs_keys(&plan) {
+            protocol::redis::set_keys(&plan, &material)?;
+        }
+        Ok(Self { plan, material })
+    }
+}
+
 /// The server to load, and where it takes publishers, if it does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
+pub(crate) struct Target<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) publish: Option<SocketAddr>,
-    pub(crate) clock: CpuClock,
+    /// Its CPU time, if it is on this machine.
+    pub(crate) clock: Option<CpuClock>,
+    pub(crate) conversation: &'a Conversation,
 }
 
 /// The reason a thread gave up: another one had failed, or the run was interrupted.
@@ -125,17 +148,25 @@ const NAP: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 struct Shared<'a> {
     load: &'a Load,
+    plan: &'a Plan,
+    material: &'a Material,
     pattern: &'static Pattern,
     text: Option<&'static Text>,
     address: SocketAddr,
     publish: Option<SocketAddr>,
-    server: CpuClock,
+    server: Option<CpuClock>,
     watched: &'a CpuList,
     clock: Clock,
-    stop: &'a AtomicBool,
+    /// The run is to stop with what it has.
+    stop: AtomicBool,
     failed: AtomicBool,
+    /// Threads whose connections all stand.
     ready: AtomicUsize,
+    /// When the load begins: set when all threads are ready.
     start: OnceLock<u64>,
+    opened: AtomicU64,
+    answered: AtomicU64,
+    seconds: Sender<Second>,
 }
 
 impl Shared<'_> {
@@ -174,22 +205,34 @@ impl<'a> Share<'a> {
         Self { shared, thread, connections: of(shared.load.connections), firehose: of(shared.load.firehose) }
     }
 
-    /// What this thread's window watches.
-    fn watched(&self) -> Watched<'a> {
-        Watched { server: self.shared.server, cpus: (self.thread == 0).then_some(self.shared.watched) }
+    /// This thread's window, which is planned by [`Share::rendezvous`].
+    fn window(&self) -> Window<'a> {
+        let shared = self.shared;
+        let watched = Watched { server: shared.server, cpus: (self.thread == 0).then_some(shared.watched) };
+        Window::new(watched, Recorder::new(shared.plan.load.is_open(), false))
     }
 
-    /// Waits until every thread is ready, and then has a window planned for all of them.
-    fn rendezvous(&self) -> Result<Window<'a>> {
+    /// Waits until the load begins for every thread, and plans the window; when it began.
+    fn rendezvous(&self, window: &mut Window<'_>) -> Result<u64> {
         let shared = self.shared;
         shared.ready.fetch_add(1, Ordering::AcqRel);
-        while shared.ready.load(Ordering::Acquire) < shared.load.threads {
+        let start = loop {
+            if let Some(start) = shared.start.get() {
+                break *start;
+            }
             shared.ensure_going()?;
             thread::sleep(Duration::from_micros(200));
+        };
+        window.plan(start, shared.load.warmup, shared.load.slice);
+        Ok(start)
+    }
+
+    /// Tells of seconds that are over.
+    fn tell_seconds(&self, window: &mut Window<'_>) {
+        while let Some(second) = window.recorder.next_to_tell() {
+            // Whoever watches has gone only if the run is over.
+            let _ = self.shared.seconds.send(second.clone());
         }
-        let start = *shared.start.get_or_init(|| shared.clock.now());
-        let Load { warmup, slice, .. } = *shared.load;
-        Ok(Window::new(start, warmup, slice, self.watched()))
     }
 
     /// Where the `index`th connection of this thread comes from.
@@ -199,13 +242,13 @@ impl<'a> Share<'a> {
         (!sources.is_empty()).then(|| sources[global % sources.len()])
     }
 
-    fn run(&self) -> Result<Tally> {
+    fn run(&self) -> Result<Part> {
         self.shared.load.cpus.for_thread(self.thread).pin_this_thread()?;
         // Timeouts of waits are as exact as the timer can make them.
         nix::sys::prctl::set_timerslack(1).context("cannot set the timer slack")?;
         match self.shared.load.mode {
             Mode::Churn { reset } => churn::run(self, reset),
-            Mode::Closed { .. } | Mode::Rate { .. } => echo::run(self),
+            Mode::Closed { .. } | Mode::Rate { .. } => steady::run(self),
             Mode::Broadcast { depth } => {
                 broadcast::run(self, self.shared.text.context("there is no text to publish")?, depth)
             }
@@ -216,7 +259,7 @@ impl<'a> Share<'a> {
 impl Loader {
     /// Prepares to load servers, and to watch who else uses the `watched` CPUs.
     pub(crate) fn new(load: Load, watched: CpuList) -> Self {
-        let pattern = Pattern::leak(lane::largest_send(load.size));
+        let pattern = Pattern::leak(load.size.max(hose::CHUNK));
         let text = match load.mode {
             Mode::Broadcast { depth } => Some(Text::leak(load.size, depth)),
             _ => None,
@@ -225,9 +268,14 @@ impl Loader {
     }
 
     /// Loads a server for one slice, after connecting and warming up.
-    pub(crate) fn run(&self, target: Target, stop: &AtomicBool) -> Result<Slice> {
+    ///
+    /// If the hooks say that it is to stop, the slice is partial where connections stay, and an error elsewhere.
+    pub(crate) fn run(&self, target: Target<'_>, hooks: &dyn Hooks) -> Result<Slice> {
+        let (sender, seconds) = mpsc::channel();
         let shared = Shared {
             load: &self.load,
+            plan: &target.conversation.plan,
+            material: &target.conversation.material,
             pattern: self.pattern,
             text: self.text,
             address: target.address,
@@ -235,63 +283,60 @@ impl Loader {
             server: target.clock,
             watched: &self.watched,
             clock: Clock::start(),
-            stop,
+            stop: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             ready: AtomicUsize::new(0),
             start: OnceLock::new(),
+            opened: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            seconds: sender,
         };
         let failure = Mutex::new(None);
-        let tallies: Vec<Option<Tally>> = thread::scope(|scope| {
+        let fail = |error: Error| {
+            shared.failed.store(true, Ordering::Relaxed);
+            let mut failure = failure.lock().expect("no thread panics");
+            // That another thread gave up as well is not the reason.
+            if failure.as_ref().is_none_or(|earlier: &Error| earlier.is::<Aborted>()) {
+                *failure = Some(error);
+            }
+        };
+        let parts: Vec<Option<Part>> = thread::scope(|scope| {
             let threads: Vec<_> = (0..self.load.threads)
                 .map(|thread| {
-                    let (shared, failure) = (&shared, &failure);
-                    scope.spawn(move || match Share::new(shared, thread).run() {
-                        Ok(tally) => Some(tally),
-                        Err(error) => {
-                            shared.failed.store(true, Ordering::Relaxed);
-                            let mut failure = failure.lock().expect("no thread panics");
-                            // That another thread gave up as well is not the reason.
-                            if failure.as_ref().is_none_or(|earlier: &Error| earlier.is::<Aborted>()) {
-                                *failure = Some(error);
-                            }
-                            None
-                        }
-                    })
+                    let (shared, fail) = (&shared, &fail);
+                    scope.spawn(move || Share::new(shared, thread).run().map_err(fail).ok())
                 })
                 .collect();
+            if let Err(error) = watch::watch(&shared, &threads, &seconds, hooks) {
+                fail(error);
+            }
             threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
         });
         if let Some(error) = failure.into_inner().expect("no thread panics") {
             return Err(error);
         }
-        let tallies: Option<Vec<Tally>> = tallies.into_iter().collect();
-        merge(&tallies.context("a thread has no tally")?, self.watched.len())
+        let parts: Option<Vec<Part>> = parts.into_iter().collect();
+        let mut slice = merge(&parts.context("a thread has counted nothing")?, self.watched.len())?;
+        slice.tally.begun = shared.start.get().map(|start| shared.clock.instant(*start) + self.load.warmup);
+        Ok(slice)
     }
 }
 
 /// The slice as all threads saw it together.
-fn merge(tallies: &[Tally], watched: usize) -> Result<Slice> {
-    let first = tallies.first().context("no thread ran")?;
+fn merge(parts: &[Part], watched: usize) -> Result<Slice> {
+    let first = parts.first().context("no thread ran")?;
     let mut slice = Slice {
-        latencies: latency::histogram(),
-        messages: 0,
-        late: 0,
+        tally: Tally::default(),
         elapsed: first.elapsed,
-        per_second: 0.0,
         server_cpu: first.server_cpu,
         client_cpu: Duration::ZERO,
         foreign_cpu: 0.0,
         firehose_bytes_per_second: 0.0,
     };
-    for tally in tallies {
-        slice.latencies.add(&tally.latencies).context("cannot merge histograms")?;
-        slice.messages += tally.messages;
-        slice.late += tally.late;
-        slice.client_cpu += tally.client_cpu;
-        // Each thread's window opens and closes by its own clock readings.
-        let seconds = tally.elapsed.as_secs_f64();
-        slice.per_second += tally.messages as f64 / seconds;
-        slice.firehose_bytes_per_second += tally.firehose_bytes as f64 / seconds;
+    for part in parts {
+        slice.tally.merge(&part.tally)?;
+        slice.client_cpu += part.client_cpu;
+        slice.firehose_bytes_per_second += part.firehose_bytes as f64 / part.elapsed.as_secs_f64();
     }
     let known = slice.server_cpu + slice.client_cpu;
     slice.foreign_cpu =

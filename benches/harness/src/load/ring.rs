@@ -34,6 +34,9 @@ pub(super) struct Plan {
     /// Buffers each of which belongs to one connection.
     pub(super) own_buffers: usize,
     pub(super) own_buffer_size: usize,
+    /// Buffers for what is sent, each of which belongs to one of the first connections.
+    pub(super) outboxes: usize,
+    pub(super) outbox_size: usize,
 }
 
 /// An operation that has ended.
@@ -125,6 +128,8 @@ pub(super) struct Ring {
     shared: Option<SharedBuffers>,
     own: Region,
     own_size: usize,
+    outboxes: Region,
+    outbox_size: usize,
     target: Box<SockAddr>,
 }
 
@@ -146,6 +151,8 @@ impl Ring {
             shared: None,
             own: Region::new(plan.own_buffers * plan.own_buffer_size),
             own_size: plan.own_buffer_size,
+            outboxes: Region::new(plan.outboxes * plan.outbox_size),
+            outbox_size: plan.outbox_size,
             target: Box::new(target),
         };
         if plan.shared_buffers > 0 {
@@ -173,13 +180,38 @@ impl Ring {
         self.uring.submitter().register_files(files).context("cannot register the connections with the ring")
     }
 
-    /// Sends all the bytes; unless `quiet` its completion is told, otherwise only its failure.
-    pub(super) fn send(&mut self, file: u32, bytes: &'static [u8], tag: u64, quiet: bool) {
+    /// Sends all the bytes.
+    pub(super) fn send(&mut self, file: u32, bytes: &'static [u8], tag: u64) {
+        self.send_from(file, bytes.as_ptr(), bytes.len(), tag, Flags::empty());
+    }
+
+    /// Puts what a connection is to send into its outbox, from the place `at` on; how many bytes, or `None` if they do
+    /// not fit. Nothing that was written may be on its way.
+    #[inline]
+    pub(super) fn write(&mut self, file: u32, at: usize, parts: &[&[u8]]) -> Option<usize> {
+        let length = parts.iter().map(|part| part.len()).sum();
+        if self.outbox_size - at < length {
+            return None;
+        }
+        let mut offset = file as usize * self.outbox_size + at;
+        for part in parts {
+            self.outboxes.write(offset, part);
+            offset += part.len();
+        }
+        Some(length)
+    }
+
+    /// Sends the first bytes of a connection's outbox; if `quiet` only a failure is told.
+    pub(super) fn send_written(&mut self, file: u32, length: usize, tag: u64, quiet: bool) {
+        debug_assert!(length <= self.outbox_size);
         let flags = if quiet { Flags::SKIP_SUCCESS } else { Flags::empty() };
-        let send = opcode::Send::new(Fixed(file), bytes.as_ptr(), bytes.len() as u32)
-            .flags(libc::MSG_WAITALL)
-            .build();
-        self.push(&[send.flags(flags).user_data(tag)]);
+        let start = self.outboxes.at(file as usize * self.outbox_size);
+        self.send_from(file, start, length, tag, flags);
+    }
+
+    fn send_from(&mut self, file: u32, start: *const u8, length: usize, tag: u64, flags: Flags) {
+        let send = opcode::Send::new(Fixed(file), start, length as u32).flags(libc::MSG_WAITALL);
+        self.push(&[send.build().flags(flags).user_data(tag)]);
     }
 
     /// Receives into shared buffers until it is told that there will be no more.

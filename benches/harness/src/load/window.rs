@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use hdrhistogram::Histogram;
 
 use crate::cpu::{CpuClock, CpuList};
-use crate::latency;
+use crate::engine::{ReactorUse, Recorder, Tally, Usage};
 
-/// Nanoseconds since a moment that all threads of a slice share.
+/// Nanoseconds since shortly before a moment that all threads of a slice share: never 0, which stands for no time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(Instant);
 
@@ -18,16 +17,19 @@ impl Clock {
     }
 
     pub(super) fn now(self) -> u64 {
-        self.0.elapsed().as_nanos() as u64
+        self.0.elapsed().as_nanos() as u64 + 1
+    }
+
+    /// When it was `time`.
+    pub(super) fn instant(self, time: u64) -> Instant {
+        self.0 + Duration::from_nanos(time - 1)
     }
 }
 
-/// What one thread counted while its window was open.
+/// What one thread counted while its window was open, and the CPU time it took.
 #[derive(Debug)]
-pub(super) struct Tally {
-    pub(super) latencies: Histogram<u64>,
-    pub(super) messages: u64,
-    pub(super) late: u64,
+pub(super) struct Part {
+    pub(super) tally: Tally,
     pub(super) firehose_bytes: u64,
     pub(super) elapsed: Duration,
     pub(super) client_cpu: Duration,
@@ -40,6 +42,7 @@ pub(super) struct Tally {
 struct Mark {
     at: u64,
     client: Duration,
+    wait: Duration,
     server: Duration,
     busy: Duration,
 }
@@ -48,13 +51,13 @@ struct Mark {
 enum State {
     Before,
     Open(Mark),
-    Closed,
+    Closed { opened: Mark, closed: Mark },
 }
 
 /// Whose CPU time is taken at both ends of the window, beside the thread's own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watched<'a> {
-    pub(super) server: CpuClock,
+    pub(super) server: Option<CpuClock>,
     /// All the CPUs in use; a single thread watches them, as it takes a while.
     pub(super) cpus: Option<&'a CpuList>,
 }
@@ -66,47 +69,30 @@ pub(super) struct Window<'a> {
     end: u64,
     state: State,
     watched: Watched<'a>,
-    tally: Tally,
+    firehose_bytes: u64,
+    pub(super) recorder: Recorder,
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(start: u64, warmup: Duration, slice: Duration, watched: Watched<'a>) -> Self {
-        let begin = start + warmup.as_nanos() as u64;
-        Self {
-            begin,
-            end: begin + slice.as_nanos() as u64,
-            state: State::Before,
-            watched,
-            tally: Tally {
-                latencies: latency::histogram(),
-                messages: 0,
-                late: 0,
-                firehose_bytes: 0,
-                elapsed: Duration::ZERO,
-                client_cpu: Duration::ZERO,
-                server_cpu: Duration::ZERO,
-                busy_cpu: Duration::ZERO,
-            },
-        }
+    /// A window that is still to be planned.
+    pub(super) fn new(watched: Watched<'a>, recorder: Recorder) -> Self {
+        Self { begin: u64::MAX, end: u64::MAX, state: State::Before, watched, firehose_bytes: 0, recorder }
     }
 
-    /// A window that never opens.
-    pub(super) fn never(watched: Watched<'a>) -> Self {
-        let never = Duration::from_nanos(u64::MAX / 4);
-        Self::new(0, never, never, watched)
+    /// Has it open after a warm-up, and close a slice later.
+    pub(super) fn plan(&mut self, start: u64, warmup: Duration, slice: Duration) {
+        self.begin = start + warmup.as_nanos() as u64;
+        self.end = self.begin + slice.as_nanos() as u64;
+        self.recorder.measure(self.begin, self.end);
     }
 
     /// Opens or closes the window if it is time to.
     pub(super) fn advance(&mut self, now: u64) -> Result<()> {
+        self.recorder.advance(now);
         match self.state {
             State::Before if now >= self.begin => self.state = State::Open(self.mark(now)?),
             State::Open(opened) if now >= self.end => {
-                let closed = self.mark(now)?;
-                self.tally.elapsed = Duration::from_nanos(closed.at - opened.at);
-                self.tally.client_cpu = closed.client.saturating_sub(opened.client);
-                self.tally.server_cpu = closed.server.saturating_sub(opened.server);
-                self.tally.busy_cpu = closed.busy.saturating_sub(opened.busy);
-                self.state = State::Closed;
+                self.state = State::Closed { opened, closed: self.mark(now)? };
             }
             _ => {}
         }
@@ -117,7 +103,9 @@ impl<'a> Window<'a> {
         Ok(Mark {
             at,
             client: CpuClock::of_this_thread().read()?,
-            server: self.watched.server.read()?,
+            // A kernel that does not tell leaves zeroes.
+            wait: Usage::of_this_thread().unwrap_or_default().wait,
+            server: self.watched.server.map_or(Ok(Duration::ZERO), CpuClock::read)?,
             busy: self.watched.cpus.map_or(Ok(Duration::ZERO), CpuList::busy)?,
         })
     }
@@ -127,59 +115,58 @@ impl<'a> Window<'a> {
         match self.state {
             State::Before => Some(self.begin),
             State::Open(_) => Some(self.end),
-            State::Closed => None,
+            State::Closed { .. } => None,
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, State::Closed { .. })
     }
 
-    fn is_open(&self) -> bool {
-        matches!(self.state, State::Open(_))
-    }
-
-    /// When the window is planned to close.
-    pub(super) fn end(&self) -> u64 {
-        self.end
-    }
-
-    /// Counts a reply to a message that the reply before had allowed.
-    pub(super) fn count_reply(&mut self, sent: u64, now: u64) {
-        if self.is_open() {
-            self.tally.messages += 1;
-            self.tally.latencies.saturating_record(now.saturating_sub(sent));
-        }
-    }
-
-    /// Counts a reply to a message that was due at the `intended` time.
-    ///
-    /// Its latency belongs to the slice in which it was due, however late the reply is: were only
-    /// the replies within the window counted, the slowest ones would be missing.
-    pub(super) fn count_due_reply(&mut self, intended: u64, now: u64) {
-        if self.is_open() {
-            self.tally.messages += 1;
-        }
-        if (self.begin..self.end).contains(&intended) {
-            self.tally.latencies.saturating_record(now.saturating_sub(intended));
-        }
-    }
-
-    /// Counts a message that was sent too long after the `intended` time.
-    pub(super) fn count_late(&mut self, intended: u64) {
-        if (self.begin..self.end).contains(&intended) {
-            self.tally.late += 1;
-        }
+    /// Counts a reply of so many bytes, all of them compared, to a message of as many.
+    pub(super) fn count_reply(&mut self, sent: u64, bytes: usize, now: u64) {
+        self.recorder.sent_many(1, bytes, sent);
+        self.recorder.replied((sent, sent), now, 1, now);
+        self.recorder.tally.counts.received_bytes += bytes as u64;
+        self.recorder.tally.counts.verified_bytes += bytes as u64;
     }
 
     pub(super) fn count_firehose(&mut self, bytes: usize) {
-        if self.is_open() {
-            self.tally.firehose_bytes += bytes as u64;
+        if matches!(self.state, State::Open(_)) {
+            self.firehose_bytes += bytes as u64;
         }
     }
 
-    pub(super) fn into_tally(self) -> Tally {
-        self.tally
+    /// What was counted, at the end or at whatever time the run is stopped.
+    pub(super) fn finish(self, now: u64) -> Result<Part> {
+        let (opened, closed) = match self.state {
+            State::Closed { opened, closed } => (opened, closed),
+            State::Open(opened) => (opened, self.mark(now)?),
+            State::Before => {
+                let mark = self.mark(now)?;
+                (mark, mark)
+            }
+        };
+        let elapsed = Duration::from_nanos(closed.at - opened.at);
+        let client_cpu = closed.client.saturating_sub(opened.client);
+        let connections = self.recorder.standing;
+        let mut tally = self.recorder.finish(now);
+        tally.counts.settle();
+        tally.reactors = vec![ReactorUse {
+            seconds: elapsed.as_secs_f64(),
+            cpu_s: client_cpu.as_secs_f64(),
+            wait_s: closed.wait.saturating_sub(opened.wait).as_secs_f64(),
+            connections,
+            messages: tally.counts.received,
+        }];
+        Ok(Part {
+            tally,
+            firehose_bytes: self.firehose_bytes,
+            elapsed,
+            client_cpu,
+            server_cpu: closed.server.saturating_sub(opened.server),
+            busy_cpu: closed.busy.saturating_sub(opened.busy),
+        })
     }
 }
 
@@ -189,12 +176,10 @@ mod tests {
 
     /// A window from 1,000 to 3,000 ns.
     fn window() -> Window<'static> {
-        Window::new(
-            500,
-            Duration::from_nanos(500),
-            Duration::from_nanos(2_000),
-            Watched { server: CpuClock::of_this_thread(), cpus: None },
-        )
+        let watched = Watched { server: Some(CpuClock::of_this_thread()), cpus: None };
+        let mut window = Window::new(watched, Recorder::new(false, false));
+        window.plan(500, Duration::from_nanos(500), Duration::from_nanos(2_000));
+        window
     }
 
     #[test]
@@ -202,32 +187,26 @@ mod tests {
         let mut window = window();
         for now in [900, 1_100, 2_900, 3_100] {
             window.advance(now).unwrap();
-            window.count_reply(now - 50, now);
+            window.count_reply(now - 50, 64, now);
             window.count_firehose(10);
         }
         assert!(window.is_closed());
-        let tally = window.into_tally();
-        assert_eq!((tally.messages, tally.firehose_bytes), (2, 20));
-        assert_eq!(tally.latencies.len(), 2);
-        assert_eq!(tally.latencies.max(), 50);
-        assert_eq!(tally.elapsed, Duration::from_nanos(2_000));
+        let part = window.finish(4_000).unwrap();
+        assert_eq!((part.tally.counts.received, part.firehose_bytes), (2, 20));
+        let latencies = part.tally.phases.reply.raw.unwrap();
+        assert_eq!((latencies.count(), latencies.quantile_ns(1.0)), (2, Some(50)));
+        assert_eq!(part.elapsed, Duration::from_nanos(2_000));
     }
 
     #[test]
-    fn a_due_message_counts_where_it_was_due() {
+    fn a_window_that_is_cut_short_has_what_it_had() {
         let mut window = window();
         window.advance(1_000).unwrap();
-        window.count_due_reply(900, 1_200);
-        window.count_late(900);
-        window.count_due_reply(2_500, 2_600);
-        window.advance(3_000).unwrap();
-        window.count_due_reply(2_900, 7_900);
-        window.count_late(2_900);
-        window.count_due_reply(3_000, 8_000);
-        let tally = window.into_tally();
-        assert_eq!((tally.messages, tally.late), (2, 1));
-        assert_eq!(tally.latencies.len(), 2);
-        assert!((5_000..5_010).contains(&tally.latencies.max()));
+        window.count_reply(1_000, 64, 1_200);
+        let part = window.finish(1_500).unwrap();
+        assert_eq!((part.tally.counts.received, part.elapsed), (1, Duration::from_nanos(500)));
+        let part = self::window().finish(900).unwrap();
+        assert_eq!((part.tally.counts.received, part.elapsed), (0, Duration::ZERO));
     }
 
     #[test]

@@ -184,9 +184,13 @@ fn comparison_table(comparisons: &[Comparison]) -> String {
 /// The percentiles of every histogram, side by side.
 fn distributions(result: &RunResult) -> String {
     let single = result.targets.len() == 1;
+    let turns = result.targets.iter().any(|target| !target.slices.is_empty());
     let mut columns = Vec::new();
     for target in &result.targets {
-        for (phase, histograms) in target.phases.named() {
+        // Where servers take turns it is their replies that are compared, side by side.
+        for (phase, histograms) in
+            target.phases.named().into_iter().filter(|(phase, _)| !turns || *phase == "reply")
+        {
             let both = histograms.corrected.is_some() && histograms.raw.is_some();
             let [corrected_name, raw_name] = if both { [" corrected", " raw"] } else { ["", ""] };
             let corrected = histograms.corrected.as_ref().map(|latencies| (corrected_name, latencies));
@@ -204,7 +208,6 @@ fn distributions(result: &RunResult) -> String {
     if columns.is_empty() {
         return String::new();
     }
-    let turns = result.targets.iter().any(|target| !target.slices.is_empty());
     let title = if turns { "all rounds together" } else { "latency" };
     let columns: Vec<_> = columns.iter().map(|(name, histogram)| (name.as_str(), *histogram)).collect();
     format!("\n{title}\n{}", format_distributions(&columns))

@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) spin: Duration,
     /// Keys that redis requests are spread over.
     pub(crate) keys: u32,
+    /// Whether SET and GET of redis are sent as RESP arrays instead of inline.
+    pub(crate) resp: bool,
     /// Whether the bodies of HTTP replies are compared.
     pub(crate) verify: bool,
     pub(crate) seed: u64,

@@ -157,8 +157,8 @@ settings! {
     /// Reactors or threads of a server that is started [default: its own].
     #[arg(long, value_name = "N")]
     server_reactors: usize,
-    /// Which client: corelane (anything), or uring (echo in a closed loop or at a constant rate; the faster one, which
-    /// takes the CPUs of --client-cpus for itself) [default: corelane].
+    /// Which client: corelane (anything), or uring (any protocol over TCP, in a closed loop or by a schedule, on
+    /// connections that stay; the faster one, which takes the CPUs of --client-cpus for itself) [default: corelane].
     #[arg(long, value_enum, value_name = "ENGINE")]
     engine: Engine,
     /// CPUs of the client, as in `1` or `2-3` [default: all].
@@ -178,6 +178,10 @@ settings! {
     /// Keys that redis requests are spread over [default: 1000].
     #[arg(long, value_name = "N")]
     keys: u32,
+    /// Whether SET and GET of redis are sent as RESP arrays, as its clients do, instead of inline: true or false
+    /// [default: false].
+    #[arg(long, value_name = "BOOL")]
+    resp: bool,
     /// Whether bodies of HTTP replies are compared with the first of their path: true or false [default: true].
     #[arg(long, value_name = "BOOL")]
     verify: bool,
@@ -269,6 +273,7 @@ impl Settings {
             workers: within("workers", self.workers, 1, 1, MOST_WORKERS.min(connections))?,
             spin: self.spin()?,
             keys: within("keys", self.keys.map(|n| n as usize), 1_000, 1, 1_000_000)? as u32,
+            resp: self.resp.unwrap_or(false),
             verify: self.verify.unwrap_or(true),
             seed: self.seed.unwrap_or(1),
             target,

@@ -22,6 +22,18 @@ pub(crate) enum Dialect {
     Frames,
 }
 
+impl Dialect {
+    /// As the flag has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Http => "http",
+            Self::Redis => "redis",
+            Self::Frames => "frames",
+        }
+    }
+}
+
 /// Where the target is, and what is said to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Target {

@@ -3,6 +3,9 @@
 use super::{Cursor, Material, Purpose, Wrong, redis};
 use crate::plan::{Dialect, Entry, Operation, Plan};
 
+/// What stands around the body of a request is no longer: a command, a key, lengths.
+const LONGEST_FRAME: usize = 128;
+
 /// The id in front of a request of the frames protocol.
 const ID: usize = 8;
 
@@ -60,14 +63,29 @@ pub(super) struct Exact {
     dialect: Dialect,
     entries: Vec<Entry>,
     material: Material,
+    /// Of redis, for each of the entries.
+    commands: Vec<Command>,
     keys: u32,
     seed: u64,
+}
+
+/// What never changes of a SET or a GET of redis.
+#[derive(Debug)]
+struct Command {
+    request: redis::Request,
+    /// What stands before a value that is got.
+    length: Vec<u8>,
 }
 
 impl Exact {
     pub(super) fn new(plan: &Plan, material: Material) -> Self {
         let (dialect, entries) = (plan.target.dialect, plan.mix.clone());
-        Self { dialect, entries, material, keys: plan.keys, seed: plan.seed }
+        let command = |entry: &Entry| Command {
+            request: redis::Request::new(&entry.operation, entry.size, plan.resp),
+            length: format!("${}\r\n", entry.size).into_bytes(),
+        };
+        let commands = entries.iter().map(command).collect();
+        Self { dialect, entries, material, commands, keys: plan.keys, seed: plan.seed }
     }
 
     /// What is asked for: only redis knows more than one thing.
@@ -94,15 +112,12 @@ impl Exact {
             }
             (Dialect::Redis, Operation::Set) => {
                 let key = self.key(said);
-                head.extend_from_slice(b"SET ");
-                redis::write_key(head, size, key);
-                head.push(b' ');
+                self.commands[usize::from(entry)].request.write(head, key);
                 Parts::of(text.piece(redis::piece(key), size), b"\r\n")
             }
             (Dialect::Redis, Operation::Get) => {
-                head.extend_from_slice(b"GET ");
-                redis::write_key(head, size, self.key(said));
-                Parts::of(b"", b"\r\n")
+                self.commands[usize::from(entry)].request.write(head, self.key(said));
+                Parts::of(b"", b"")
             }
             (Dialect::Redis, _) => Parts::of(b"PING\r\n", b""),
             (Dialect::Echo | Dialect::Http, _) => {
@@ -126,9 +141,7 @@ impl Exact {
             }
             (Dialect::Redis, Operation::Set) => Parts::of(b"+OK\r\n", b""),
             (Dialect::Redis, Operation::Get) => {
-                head.push(b'$');
-                redis::write_number(head, size as u64);
-                head.extend_from_slice(b"\r\n");
+                head.extend_from_slice(&self.commands[usize::from(entry)].length);
                 Parts::of(text.piece(redis::piece(self.key(heard)), size), b"\r\n")
             }
             (Dialect::Redis, _) => Parts::of(b"+PONG\r\n", b""),
@@ -141,6 +154,14 @@ impl Exact {
     fn key(&self, cursor: &Cursor) -> u64 {
         // The entry was drawn by the same dice; the key must not follow from it.
         (cursor.dice(!self.seed) >> 16) % u64::from(self.keys)
+    }
+
+    pub(super) fn longest_request(&self) -> usize {
+        let largest = self.entries.iter().map(|entry| entry.size).max().unwrap_or_default();
+        match self.dialect {
+            Dialect::Echo => largest,
+            _ => largest + LONGEST_FRAME,
+        }
     }
 
     pub(super) fn endless(&self) -> (Vec<u8>, u8) {

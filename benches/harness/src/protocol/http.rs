@@ -92,6 +92,10 @@ impl Http {
         &self.pages[usize::from(entry)].request
     }
 
+    pub(super) fn longest_request(&self) -> usize {
+        self.pages.iter().map(|page| page.request.len()).max().unwrap_or_default()
+    }
+
     pub(super) fn hear(
         &mut self,
         entry: u16,

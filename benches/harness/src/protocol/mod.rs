@@ -176,6 +176,14 @@ impl Wire {
         Self { speech, weights, seed: plan.seed, head: Vec::with_capacity(256), verified: 0 }
     }
 
+    /// The bytes of the longest request.
+    pub(crate) fn longest_request(&self) -> usize {
+        match &self.speech {
+            Speech::Http(http) => http.longest_request(),
+            Speech::Exact(exact) => exact.longest_request(),
+        }
+    }
+
     /// Bytes of replies that were compared with what they should be.
     pub(crate) fn verified(&self) -> u64 {
         self.verified

@@ -1,4 +1,4 @@
-//! Redis's inline requests, and the keys that must be there before they are asked for.
+//! Redis's requests, inline and as arrays of RESP, and the keys that must be there before they are asked for.
 
 use std::io::{BufReader, Read, Write};
 use std::time::Duration;
@@ -14,11 +14,57 @@ use crate::plan::{Operation, Plan};
 /// Requests that are sent before their replies are read.
 const BATCH: usize = 64;
 
+/// The digits of a key's number: all keys of a size are as long, so that requests differ in these alone.
+const DIGITS: usize = 7;
+
 pub(super) fn write_key(into: &mut Vec<u8>, size: usize, key: u64) {
     into.extend_from_slice(b"bench:");
     write_number(into, size as u64);
-    into.push(b':');
-    write_number(into, key);
+    into.extend_from_slice(b":0000000");
+    let start = into.len() - DIGITS;
+    write_digits(&mut into[start..], key);
+}
+
+fn write_digits(into: &mut [u8], mut number: u64) {
+    for digit in into.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// A SET up to its value, or a GET.
+#[derive(Debug)]
+pub(super) struct Request {
+    bytes: Vec<u8>,
+    /// Where the digits of the key are in it.
+    digits: usize,
+}
+
+impl Request {
+    /// Of values of a size; as an array of RESP, or inline.
+    pub(super) fn new(operation: &Operation, size: usize, resp: bool) -> Self {
+        let mut key = Vec::new();
+        write_key(&mut key, size, 0);
+        let length = key.len();
+        let (before, after) = match (operation, resp) {
+            (Operation::Set, true) => {
+                (format!("*3\r\n$3\r\nSET\r\n${length}\r\n"), format!("\r\n${size}\r\n"))
+            }
+            (Operation::Set, false) => ("SET ".to_owned(), " ".to_owned()),
+            (_, true) => (format!("*2\r\n$3\r\nGET\r\n${length}\r\n"), "\r\n".to_owned()),
+            (_, false) => ("GET ".to_owned(), "\r\n".to_owned()),
+        };
+        let bytes = [before.as_bytes(), &key, after.as_bytes()].concat();
+        Self { bytes, digits: before.len() + length - DIGITS }
+    }
+
+    /// Writes the one for a key.
+    #[inline]
+    pub(super) fn write(&self, into: &mut Vec<u8>, key: u64) {
+        let start = into.len() + self.digits;
+        into.extend_from_slice(&self.bytes);
+        write_digits(&mut into[start..start + DIGITS], key);
+    }
 }
 
 /// Which piece of the text is the value of a key.
@@ -26,7 +72,7 @@ pub(super) fn piece(key: u64) -> u64 {
     key.wrapping_mul(7_919)
 }
 
-pub(super) fn write_number(into: &mut Vec<u8>, mut number: u64) {
+fn write_number(into: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut first = digits.len();
     loop {
@@ -94,4 +140,29 @@ fn connect(address: &Address, patience: Duration) -> std::io::Result<Socket> {
     socket.set_read_timeout(Some(patience))?;
     socket.set_write_timeout(Some(patience))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_differ_in_the_digits_of_their_key() {
+        for (operation, size, resp, key, expected) in [
+            (Operation::Get, 3, true, 0, "*2\r\n$3\r\nGET\r\n$15\r\nbench:3:0000000\r\n"),
+            (Operation::Get, 64, false, 9, "GET bench:64:0000009\r\n"),
+            (
+                Operation::Set,
+                1_024,
+                true,
+                999_999,
+                "*3\r\n$3\r\nSET\r\n$18\r\nbench:1024:0999999\r\n$1024\r\n",
+            ),
+            (Operation::Set, 10, false, 10, "SET bench:10:0000010 "),
+        ] {
+            let mut written = Vec::new();
+            Request::new(&operation, size, resp).write(&mut written, key);
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+    }
 }

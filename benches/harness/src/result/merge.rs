@@ -236,7 +236,8 @@ fn merge_server(whole: &mut ServerInfo, part: ServerInfo, same_server: bool) {
     whole.cpus = whole.cpus.take().or(part.cpus);
 }
 
-fn merge_phases(whole: &mut Phases, part: Phases) -> Result<()> {
+/// Adds the latencies of each phase.
+pub(crate) fn merge_phases(whole: &mut Phases, part: Phases) -> Result<()> {
     let pairs = [
         (&mut whole.connect, part.connect),
         (&mut whole.first_byte, part.first_byte),

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub(crate) use comparison::{Comparison, Verdict, against};
 pub(crate) use environment::Environment;
-pub(crate) use merge::merge;
+pub(crate) use merge::{merge, merge_phases};
 pub(crate) use target::{
     Check, Cost, Counter, Counts, Generator, MemoryPoint, MemorySeries, Phase, Phases, Second, ServerInfo,
     Skew, Slice, Target,

@@ -9,7 +9,7 @@ use corelane::Address;
 const LISTEN: &str = "0A";
 
 /// The processes that listen at a target, if they are on this machine and may be looked at; not this one.
-pub(super) fn processes(target: &Address) -> Vec<u32> {
+pub(crate) fn processes(target: &Address) -> Vec<u32> {
     with_sockets(target).into_iter().filter(|pid| *pid != std::process::id()).collect()
 }
 
