@@ -39,6 +39,7 @@ fi
 
 # start_example NAME CPUS REACTORS OPTION ..: on a free port; pid and port go to files of that name.
 start_example() {
+    : >"$work/$1.out"
     taskset -c "$2" "$example" --listen 127.0.0.1:0 --reactors "$3" --idle 0 "${@:4}" >"$work/$1.out" &
     servers+=($!)
     echo $! >"$work/$1.pid"
@@ -140,14 +141,14 @@ fast() {
             cat "$work/fast.err" >&2
             return 1
         }
-        jq -r --arg label "$label" --arg command "$command" '
+        jq -r --arg row "$label" --arg command "$command" '
             def share: (. * 100 | round | tostring) + "%";
             def rate: (.messages_per_second | round | tostring)
                 + " (\(.server_cost.utilisation | share), \(.client_cost.utilisation | share))";
             def cpu: .server_cost.cpu_us_per_message * 1000 | round / 1000;
             def ends: "\(.low * 1000 | round / 1000) to \(.high * 1000 | round / 1000)";
             ([.comparisons[] | select(.metric == "rate" and .control == false)][0].ratio) as $ratio
-            | "| \($label) | \($command) | \($ratio.median * 1000 | round / 1000) | \($ratio | ends) "
+            | "| \($row) | \($command) | \($ratio.median * 1000 | round / 1000) | \($ratio | ends) "
                 + "| \(.targets[0] | rate) | \(.targets[1] | rate) | \(.targets[0] | cpu) | \(.targets[1] | cpu) |",
             "  client: \(.targets[1].client_cost.cpu_us_per_message * 1000 | round / 1000) us CPU per request"' \
             "$work/fast.json" >"$work/fast.row"

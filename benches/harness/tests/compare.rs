@@ -269,6 +269,8 @@ fn other_protocols_are_spoken() {
     }
     let refused = compare("none", &["--protocol", "http", "--mode", "churn"]);
     fails(refused, 2, "go with --mode closed and rate");
+    let differ = compare("none", &["--a", "redis://127.0.0.1:1"]);
+    fails(differ, 2, "B is spoken to by echo, not redis");
 }
 
 /// Both are this very program, as which the second is told of by its number, and the first is found out.

@@ -15,7 +15,7 @@ use crate::latency::{Latencies, format_ns};
 use crate::outcome::{Status, WithStatus, ends};
 use crate::output;
 use crate::plan::{Engine, Settings, Span};
-use crate::result::{Kind, RunResult, Target, merge_phases};
+use crate::result::{Kind, Phases, RunResult, Target, merge_phases};
 use bare::BareServer;
 
 /// So long an engine looks for events before it sleeps, where it is not to sleep at all.
@@ -87,6 +87,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         duration: Some(args.duration),
         warmup: Some(Span(Duration::from_millis(200))),
         connections: Some(1),
+        // As the bare one: what is due while a reply is outstanding has to wait for it.
+        depth: Some(1),
         reactors: Some(1),
         // Late sends are part of what is measured.
         tolerance: Some(100.0),
@@ -121,11 +123,14 @@ fn one_round(settings: &Settings, server: &BareServer, targets: &mut Vec<Target>
         }
         match targets.iter_mut().find(|target| target.label == client.label) {
             Some(target) => {
-                merge_phases(&mut target.phases, measured.phases)?;
+                merge_phases(&mut target.phases, replies(measured.phases))?;
                 target.seconds += measured.seconds;
                 target.counts.sent += measured.counts.sent;
                 target.counts.received += measured.counts.received;
+                target.counts.received_bytes += measured.counts.received_bytes;
+                target.counts.verified_bytes += measured.counts.verified_bytes;
                 target.counts.late += measured.counts.late;
+                target.counts.never_sent += measured.counts.never_sent;
             }
             // What was used and seen by the second is of one round only.
             None => targets.push(Target {
@@ -135,11 +140,17 @@ fn one_round(settings: &Settings, server: &BareServer, targets: &mut Vec<Target>
                 generator: None,
                 checks: Vec::new(),
                 notes: Vec::new(),
+                phases: replies(measured.phases.clone()),
                 ..measured
             }),
         }
     }
     Ok(())
+}
+
+/// The bare client has no other phase.
+fn replies(phases: Phases) -> Phases {
+    Phases { reply: phases.reply, ..Phases::default() }
 }
 
 /// What an engine adds to the bare client that waits as it does.

@@ -230,16 +230,17 @@ impl Plan {
         } else {
             (connections + args.background_firehose) as u64
         };
-        ensure!(
-            mode.is_steady() || (args.protocol == Dialect::Echo && args.mix.is_none()),
-            "--protocol and --mix go with --mode closed and rate"
-        );
         let settings = settings(args, mode, connections);
-        let stand_in = SocketAddr::from(([127, 0, 0, 1], 1));
-        settings.plan(Target::new(args.protocol, &stand_in.into()))?;
+        let contestants = contestants(args)?;
+        let target = what_is_said(args, &contestants)?;
+        settings.plan(target.clone())?;
+        ensure!(
+            mode.is_steady() || (target.dialect == Dialect::Echo && args.mix.is_none()),
+            "other protocols and --mix go with --mode closed and rate"
+        );
         Ok(Self {
-            dialect: args.protocol,
-            path: args.path.clone(),
+            dialect: target.dialect,
+            path: target.path,
             mix: args.mix.clone(),
             settings,
             load: Load {
@@ -257,17 +258,12 @@ impl Plan {
             server_cpus: args.server_cpus.clone(),
             rounds: args.pairs,
             seed: args.seed.unwrap_or_else(seed_from_time),
-            contestants: contestants(args)?,
+            contestants,
         })
     }
 
     /// What is said to a server.
     pub(super) fn conversation(&self, target: Target) -> Result<Conversation> {
-        let same = target.dialect == self.dialect;
-        ensure!(
-            same || self.load.mode.is_steady(),
-            "only --mode closed and rate speak another protocol than echo"
-        );
         Conversation::prepare(self.settings.plan(target).status(Status::Usage)?)
     }
 
@@ -280,6 +276,23 @@ impl Plan {
     pub(super) fn broadcasts(&self) -> bool {
         matches!(self.load.mode, Mode::Broadcast { .. })
     }
+}
+
+/// What is said to the servers, all of them: where is that of the first that is told of.
+fn what_is_said(args: &Args, contestants: &[Contestant]) -> Result<Target> {
+    let mut command = Target::new(args.protocol, &SocketAddr::from(([127, 0, 0, 1], 1)).into());
+    command.path.clone_from(&args.path);
+    let targets = contestants.iter().map(|contestant| match contestant.running() {
+        Some(text) => Target::parse(text),
+        None => Ok(command.clone()),
+    });
+    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let first = targets[0].clone();
+    for (target, contestant) in targets.iter().zip(contestants) {
+        let (said, other) = (first.dialect.name(), target.dialect.name());
+        ensure!(said == other, "{} is spoken to by {other}, not {said}: see --protocol", contestant.label);
+    }
+    Ok(first)
 }
 
 /// The settings of `run` that make the plan for one server.

@@ -144,8 +144,9 @@ fn one_slice(
     stop: &AtomicBool,
 ) -> Result<(load::Slice, f64)> {
     let server = &servers[contestant];
-    let others = servers.iter().enumerate().filter(|(other, _)| *other != contestant);
-    let clocks: Vec<CpuClock> = others.filter_map(|(_, other)| other.clock()).collect();
+    // One that runs already may be measured under two names.
+    let others = servers.iter().filter(|other| other.address != server.address);
+    let clocks: Vec<CpuClock> = others.filter_map(Contender::clock).collect();
     let used = || clocks.iter().map(|clock| clock.read()).sum::<Result<Duration>>();
     let begun = Instant::now();
     let before = used()?;

@@ -87,7 +87,16 @@ pub(super) fn measure(plan: &Plan, server: SocketAddr, label: &str, spins: bool)
         label: label.to_owned(),
         seconds: plan.duration.as_secs_f64(),
         messages_per_second: count as f64 / plan.duration.as_secs_f64(),
-        counts: Counts { sent: count, received: count, late, ..Counts::default() },
+        counts: Counts {
+            connections_asked: 1,
+            connections_opened: 1,
+            sent: count,
+            received: count,
+            received_bytes: count * message.len() as u64,
+            verified_bytes: count * message.len() as u64,
+            late,
+            ..Counts::default()
+        },
         ..Target::default()
     };
     target.phases.reply = Phase { corrected: Some(corrected), raw: Some(raw), ..Phase::default() };
