@@ -72,6 +72,9 @@ pub(super) fn run(plan: &Plan, server: &[u32], cpus: Cpus, hooks: &dyn Hooks) ->
     let target = load::Target { address, publish: None, clock, conversation: &conversation };
     match loader.run(target, hooks) {
         Ok(slice) => Ok(slice.tally),
+        Err(_) if hooks.should_stop() => {
+            Err(ends(Status::Interrupted, "interrupted: the load had not begun"))
+        }
         Err(error) if Status::of(&error) == Status::Failed => Err(ends(Status::Unreachable, error)),
         Err(error) => Err(error),
     }
