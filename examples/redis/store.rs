@@ -1,16 +1,21 @@
 //! The keys of one reactor: values, their expiry, the memory they take.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 use std::num::NonZeroU64;
-use std::rc::Rc;
 
 use corelane::Shared;
+use hashbrown::HashTable;
 use rapidhash::quality::RandomState;
+use smallvec::SmallVec;
+
+/// Up to 16 bytes stay in the place that a vector's pointer and length take.
+type Bytes = SmallVec<[u8; 16]>;
 
 /// Values from this size on are shared with the replies that carry them instead of copied into each.
 const LARGE: usize = 4 * 1024;
-/// What a key takes besides its bytes and its value's, and what its expiry does, roughly.
-const KEY_WEIGHT: usize = 96;
+/// What a key takes besides bytes of its own and of its value, and what its expiry does, roughly.
+const KEY_WEIGHT: usize = 112;
 const EXPIRY_WEIGHT: usize = 64;
 
 /// A moment, in milliseconds since the server's start.
@@ -21,13 +26,19 @@ pub(crate) type Expiry = Option<NonZeroU64>;
 
 #[derive(Debug)]
 pub(crate) enum Value {
-    Small(Vec<u8>),
+    Small(Bytes),
     Large(Shared),
+}
+
+/// Bytes that are not where the vector is.
+#[inline]
+fn elsewhere(bytes: &Bytes) -> usize {
+    if bytes.spilled() { bytes.capacity() } else { 0 }
 }
 
 impl Value {
     fn new(bytes: &[u8]) -> Self {
-        if bytes.len() < LARGE { Self::Small(bytes.to_vec()) } else { Self::Large(bytes.into()) }
+        if bytes.len() < LARGE { Self::Small(bytes.into()) } else { Self::Large(bytes.into()) }
     }
 
     #[inline]
@@ -41,7 +52,7 @@ impl Value {
     #[inline]
     fn weight(&self) -> usize {
         match self {
-            Self::Small(bytes) => bytes.capacity(),
+            Self::Small(bytes) => elsewhere(bytes),
             Self::Large(bytes) => bytes.len(),
         }
     }
@@ -59,27 +70,46 @@ impl Value {
     }
 
     fn append(&mut self, more: &[u8]) {
-        let mut bytes = match std::mem::replace(self, Self::Small(Vec::new())) {
+        let mut bytes = match std::mem::replace(self, Self::Small(Bytes::new())) {
             Self::Small(bytes) => bytes,
             // Copied only while a reply is on its way with it.
-            Self::Large(bytes) => bytes.into(),
+            Self::Large(bytes) => Bytes::from_vec(bytes.into()),
         };
         bytes.extend_from_slice(more);
-        *self = if bytes.len() < LARGE { Self::Small(bytes) } else { Self::Large(bytes.into()) };
+        *self = if bytes.len() < LARGE { Self::Small(bytes) } else { Self::Large(bytes.into_vec().into()) };
     }
 }
 
+/// One cache line: to find a short key and its value takes one look at memory, where three would cost more than
+/// all the rest of a GET.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
+    key: Bytes,
     value: Value,
     expiry: Expiry,
 }
 
+const _: () = assert!(size_of::<Entry>() == 64);
+
+impl Entry {
+    fn weight(&self) -> usize {
+        let expiry = if self.expiry.is_some() { EXPIRY_WEIGHT } else { 0 };
+        KEY_WEIGHT + elsewhere(&self.key) + self.value.weight() + expiry
+    }
+
+    #[inline]
+    fn is_past(&self, now: Millis) -> bool {
+        self.expiry.is_some_and(|moment| moment.get() <= now)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Store {
-    entries: HashMap<Rc<[u8]>, Entry, RandomState>,
+    entries: HashTable<Entry>,
+    hasher: RandomState,
     /// The keys that expire, the next first.
-    expiring: BTreeSet<(NonZeroU64, Rc<[u8]>)>,
+    expiring: BTreeSet<(NonZeroU64, Bytes)>,
     /// Bytes in use, and how many may be.
     used: usize,
     limit: usize,
@@ -88,7 +118,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(hasher: RandomState, limit: usize) -> Self {
-        Self { entries: HashMap::with_hasher(hasher), expiring: BTreeSet::new(), used: 0, limit, now: 1 }
+        Self { entries: HashTable::new(), hasher, expiring: BTreeSet::new(), used: 0, limit, now: 1 }
     }
 
     /// Tells it the time; what has expired by then is no longer found.
@@ -111,130 +141,126 @@ impl Store {
         self.entries.len()
     }
 
+    /// Its entry, unless that has expired.
+    #[inline]
+    fn find(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.entries.find(self.hasher.hash_one(key), |entry| *entry.key == *key);
+        found.filter(|entry| !entry.is_past(self.now))
+    }
+
     #[inline]
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Value> {
-        self.entries.get(key).filter(|entry| !self.is_past(entry.expiry)).map(|entry| &entry.value)
+        self.find(key).map(|entry| &entry.value)
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        self.get(key).is_some()
+        self.find(key).is_some()
     }
 
     /// Milliseconds that a key has left, `Some(None)` if for ever.
     pub(crate) fn left(&self, key: &[u8]) -> Option<Option<Millis>> {
-        let entry = self.entries.get(key).filter(|entry| !self.is_past(entry.expiry))?;
-        Some(entry.expiry.map(|moment| moment.get() - self.now))
+        self.find(key).map(|entry| entry.expiry.map(|moment| moment.get() - self.now))
+    }
+
+    /// Changes a key's entry, or the one that is made for it: of a key that was not there or has expired, the
+    /// value is empty and stays for ever.
+    #[inline]
+    fn change<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> T) -> T {
+        let Self { entries, hasher, expiring, .. } = self;
+        let hash = hasher.hash_one(key);
+        let same = |entry: &Entry| *entry.key == *key;
+        let entry = match entries.find_entry(hash, same) {
+            Ok(place) => {
+                self.used -= place.get().weight();
+                place.into_mut()
+            }
+            Err(absent) => {
+                let entry = Entry { key: key.into(), value: Value::Small(Bytes::new()), expiry: None };
+                let rehash = |entry: &Entry| hasher.hash_one(&*entry.key);
+                absent.into_table().insert_unique(hash, entry, rehash).into_mut()
+            }
+        };
+        let before = entry.expiry;
+        if entry.is_past(self.now) {
+            (entry.value, entry.expiry) = (Value::Small(Bytes::new()), None);
+        }
+        let result = change(entry);
+        self.used += entry.weight();
+        if entry.expiry != before {
+            if let Some(moment) = before {
+                expiring.remove(&(moment, entry.key.clone()));
+            }
+            if let Some(moment) = entry.expiry {
+                expiring.insert((moment, entry.key.clone()));
+            }
+        }
+        result
     }
 
     #[inline]
     pub(crate) fn set(&mut self, key: &[u8], value: &[u8], expiry: Expiry) {
-        match self.entries.get_mut(key) {
-            Some(entry) => {
-                self.used -= entry.value.weight();
-                entry.value.replace(value);
-                self.used += entry.value.weight();
-                if entry.expiry == expiry {
-                    return;
-                }
-            }
-            None => self.insert(key, value),
-        }
-        self.set_expiry(key, expiry);
-    }
-
-    fn insert(&mut self, key: &[u8], value: &[u8]) {
-        let value = Value::new(value);
-        self.used += KEY_WEIGHT + key.len() + value.weight();
-        self.entries.insert(key.into(), Entry { value, expiry: None });
+        self.change(key, |entry| {
+            entry.value.replace(value);
+            entry.expiry = expiry;
+        });
     }
 
     /// Whether the key was there.
     pub(crate) fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
-        self.forget_if_past(key);
-        let Some((name, entry)) = self.entries.get_key_value(key) else { return false };
-        let (name, old) = (Rc::clone(name), entry.expiry);
-        if let Some(old) = old {
-            self.expiring.remove(&(old, Rc::clone(&name)));
-            self.used -= EXPIRY_WEIGHT;
+        self.contains(key) && {
+            self.change(key, |entry| entry.expiry = expiry);
+            true
         }
-        if let Some(new) = expiry {
-            self.expiring.insert((new, name));
-            self.used += EXPIRY_WEIGHT;
-        }
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.expiry = expiry;
-        }
-        true
     }
 
     /// Puts bytes behind those that are there; how many that makes.
     pub(crate) fn append(&mut self, key: &[u8], more: &[u8]) -> usize {
-        self.forget_if_past(key);
-        let Some(entry) = self.entries.get_mut(key) else {
-            self.insert(key, more);
-            return more.len();
-        };
-        self.used -= entry.value.weight();
-        entry.value.append(more);
-        self.used += entry.value.weight();
-        entry.value.bytes().len()
+        self.change(key, |entry| {
+            entry.value.append(more);
+            entry.value.bytes().len()
+        })
     }
 
     /// Replaces a value and leaves its expiry as it is.
     pub(crate) fn update(&mut self, key: &[u8], value: &[u8]) {
-        self.forget_if_past(key);
-        let expiry = self.entries.get(key).and_then(|entry| entry.expiry);
-        self.set(key, value, expiry);
+        self.change(key, |entry| entry.value.replace(value));
     }
 
     /// Whether the key was there.
     pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
-        let Some((name, entry)) = self.entries.remove_entry(key) else { return false };
-        self.used -= KEY_WEIGHT + name.len() + entry.value.weight();
-        let was_there = !self.is_past(entry.expiry);
+        let hash = self.hasher.hash_one(key);
+        let Ok(place) = self.entries.find_entry(hash, |entry| *entry.key == *key) else { return false };
+        let (entry, _) = place.remove();
+        self.used -= entry.weight();
+        let was_there = !entry.is_past(self.now);
         if let Some(moment) = entry.expiry {
-            self.used -= EXPIRY_WEIGHT;
-            self.expiring.remove(&(moment, name));
+            self.expiring.remove(&(moment, entry.key));
         }
         was_there
     }
 
     pub(crate) fn clear(&mut self) {
-        let hasher = *self.entries.hasher();
-        self.entries = HashMap::with_hasher(hasher);
+        self.entries = HashTable::new();
         self.expiring.clear();
         self.used = 0;
     }
 
     /// The keys that match a pattern.
     pub(crate) fn keys<'a>(&'a self, pattern: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let live = self.entries.iter().filter(|(_, entry)| !self.is_past(entry.expiry));
-        live.map(|(key, _)| &**key).filter(|key| matches(pattern, key))
+        let live = self.entries.iter().filter(|entry| !entry.is_past(self.now));
+        live.map(|entry| &*entry.key).filter(|key| matches(pattern, key))
     }
 
     /// Frees keys that have expired, at most so many.
     pub(crate) fn sweep(&mut self, most: usize) {
         for _ in 0..most {
             match self.expiring.first() {
-                Some((moment, key)) if self.is_past(Some(*moment)) => {
-                    let key = Rc::clone(key);
+                Some((moment, key)) if moment.get() <= self.now => {
+                    let key = key.clone();
                     self.remove(&key);
                 }
                 _ => return,
             }
-        }
-    }
-
-    #[inline]
-    fn is_past(&self, expiry: Expiry) -> bool {
-        expiry.is_some_and(|moment| moment.get() <= self.now)
-    }
-
-    /// What has expired is not to be changed but made anew.
-    fn forget_if_past(&mut self, key: &[u8]) {
-        if !self.expiring.is_empty() && self.entries.get(key).is_some_and(|entry| self.is_past(entry.expiry))
-        {
-            self.remove(key);
         }
     }
 }
