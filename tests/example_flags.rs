@@ -1,0 +1,104 @@
+//! What every example promises: the same flags, addresses of every kind, deadlines, caps, a clean end.
+
+mod support;
+
+use std::net::TcpListener;
+
+use corelane::Address;
+use support::{Client, Example, TempDir};
+
+const EXAMPLES: [&str; 6] = ["echo", "chat", "frames", "redis", "proxy", "broadcast"];
+
+/// For each example, with what it needs to be started at all.
+fn for_each(test: impl Fn(&str, &[&str])) {
+    // Nobody accepts there, which the kernel does not tell the proxy.
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = upstream.local_addr().unwrap().to_string();
+    for name in EXAMPLES {
+        let needed: &[&str] = match name {
+            "proxy" => &["--upstream", &upstream],
+            "broadcast" => &["--publish", "127.0.0.1:0"],
+            _ => &[],
+        };
+        eprintln!("{name}");
+        test(name, needed);
+    }
+}
+
+/// Starts an example with one reactor; where it listens.
+fn serve(name: &str, needed: &[&str], flags: &[&str]) -> (Example, Address) {
+    let (example, address) = Example::serve(name, &[needed, &["--reactors", "1"], flags].concat());
+    (example, Address::Tcp(address))
+}
+
+#[test]
+fn the_flags_are_explained() {
+    for name in EXAMPLES {
+        let (status, help) = Example::start(name, &["--help"]).wait();
+        assert!(status.success(), "{name}: {status}");
+        for flag in [
+            "--listen <ADDR>",
+            "--reactors <N>",
+            "--idle <SECONDS>",
+            "--stall <SECONDS>",
+            "--max-connections <N>",
+            "--max-connections-per-source <N>",
+            "--spin <MICROSECONDS>",
+        ] {
+            assert!(help.iter().any(|line| line.contains(flag)), "{name} does not explain {flag}: {help:#?}");
+        }
+    }
+}
+
+#[test]
+fn addresses_of_every_kind_are_listened_on() {
+    let folder = TempDir::new();
+    for_each(|name, needed| {
+        let path = folder.join(name);
+        let unix = format!("unix:{}", path.display());
+        let (mut example, _) = serve(name, needed, &["--listen", "[::1]:0", "--listen", &unix]);
+        let sixth = example.hear("listening on ");
+        assert!(sixth.starts_with("[::1]:") && !sixth.ends_with(":0"), "{name} listens on {sixth}");
+        assert_eq!(example.hear("listening on "), unix);
+        Client::connect(&sixth.parse().unwrap());
+        Client::connect(&unix.parse().unwrap());
+        example.stop();
+        assert!(!path.exists(), "{name} left its socket file behind");
+    });
+}
+
+#[test]
+fn whoever_is_silent_is_closed_at_the_deadline() {
+    for_each(|name, needed| {
+        let (mut example, mut address) = serve(name, needed, &["--idle", "1"]);
+        if name == "broadcast" {
+            // Its subscribers may be silent for ever.
+            address = example.hear("publish on ").parse().unwrap();
+        }
+        Client::connect(&address).receive_rest();
+        example.stop();
+    });
+}
+
+#[test]
+fn connections_beyond_a_cap_are_closed_at_once() {
+    for cap in ["--max-connections", "--max-connections-per-source"] {
+        for_each(|name, needed| {
+            let (example, address) = serve(name, needed, &[cap, "1"]);
+            let _kept = Client::connect(&address);
+            assert_eq!(Client::connect(&address).receive_rest().0, b"", "{name} {cap}");
+            drop(example);
+        });
+    }
+}
+
+#[test]
+fn one_that_spins_serves_and_ends_as_others_do() {
+    for_each(|name, needed| {
+        let (example, address) = serve(name, needed, &["--spin", "100", "--max-connections", "1"]);
+        let kept = Client::connect(&address);
+        assert_eq!(Client::connect(&address).receive_rest().0, b"", "{name}");
+        drop(kept);
+        example.stop();
+    });
+}
