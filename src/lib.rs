@@ -75,7 +75,7 @@ pub mod fuzz {
 
 pub use buffer::{FileSlice, Shared};
 pub use connection::{CloseReason, ConnId, Delivery, Flow, Peer, Receipt, Written};
-pub use handler::{Conn, Core, Handle, Handler, Input, Open, Origin, SendError, Sessions};
+pub use handler::{Conn, Core, Handle, Handler, Input, Open, Origin, Relay, SendError, Sessions};
 pub use net::{Address, AddressError, Dial, Keepalive, SocketOptions};
 pub use process::FileLimit;
 pub use reactor::{Backpressure, ConnectError, ConnectProblem, Snapshot};

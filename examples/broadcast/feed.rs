@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use corelane::codec::{Decoder, FrameError, Lines};
 use corelane::{
-    Backpressure, CloseReason, Conn, ConnId, Core, Flow, Handle, Handler, Input, Open, Origin, SendError,
+    Backpressure, CloseReason, Conn, ConnId, Core, Flow, Handle, Handler, Input, Open, Origin, Relay,
     Sessions, Shared, Start, TimerId, Written,
 };
 
 use crate::board::{Batch, Board, Registry};
 
-/// How soon a reactor whose mailbox was full is tried again.
-const RETRY: Duration = Duration::from_millis(1);
+/// How soon is looked again whether a drain can go on.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The keys of the timers.
+const RELAY: u64 = 0;
+const DRAIN: u64 = 1;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Settings {
@@ -36,7 +40,6 @@ pub(crate) struct Subscriber {
     behind: Option<u64>,
 }
 
-#[derive(Clone)]
 pub(crate) enum Message {
     Batch(Arc<Batch>),
     /// No batch comes after this one, from any reactor.
@@ -70,9 +73,9 @@ pub(crate) struct Feed {
     symbols: HashMap<Box<[u8]>, u32>,
     board: Board,
     publishers: HashSet<ConnId>,
-    /// A batch for the reactors whose mailbox was full. While there is one, nobody publishes here.
-    held: Vec<(usize, Message)>,
-    /// Publishers that wait until nothing is held.
+    /// Brings batches to the reactors. While one waits for room in a mailbox, nobody publishes here.
+    relay: Relay<Message>,
+    /// Publishers that wait until none does.
     waiting: Vec<ConnId>,
     /// Those that were waiting when they were asked to go.
     leaving: Vec<ConnId>,
@@ -94,7 +97,7 @@ impl Feed {
             symbols: HashMap::new(),
             board: Board::default(),
             publishers: HashSet::new(),
-            held: Vec::new(),
+            relay: Relay::new(start.handle(), RELAY),
             waiting: Vec::new(),
             leaving: Vec::new(),
             drain: Drain::No,
@@ -145,31 +148,18 @@ impl Feed {
         Ok(symbol)
     }
 
-    /// Sends a batch to all reactors, this one included; what does not fit into a mailbox is held.
+    /// Sends a batch to all reactors, this one included.
     fn publish(&mut self, batch: Batch, core: &mut Core<'_>) {
         let batch = Arc::new(batch);
-        self.held =
-            (0..self.handle.reactors()).map(|reactor| (reactor, Message::Batch(batch.clone()))).collect();
-        self.send_held(core);
+        for reactor in 0..self.relay.reactors() {
+            self.relay.send(core, reactor, Message::Batch(batch.clone()));
+        }
     }
 
     fn look_again(&mut self, core: &mut Core<'_>) {
         if !self.looks_again {
             self.looks_again = true;
-            core.set_timer(RETRY, 0);
-        }
-    }
-
-    fn send_held(&mut self, core: &mut Core<'_>) {
-        let handle = &self.handle;
-        let send = |(reactor, message)| match handle.send(reactor, message) {
-            // A reactor that has stopped has no subscribers.
-            Ok(()) | Err(SendError::Stopped(_)) => None,
-            Err(SendError::Full(message)) => Some((reactor, message)),
-        };
-        self.held = std::mem::take(&mut self.held).into_iter().filter_map(send).collect();
-        if !self.held.is_empty() {
-            self.look_again(core);
+            core.set_timer(LOOK, DRAIN);
         }
     }
 
@@ -212,7 +202,7 @@ impl Feed {
 
     /// In a drain, looks how far it has come.
     fn go_on_draining(&mut self, core: &mut Core<'_>) {
-        if self.drain == Drain::Publishing && self.publishers.is_empty() && self.held.is_empty() {
+        if self.drain == Drain::Publishing && self.publishers.is_empty() && self.relay.waiting() == 0 {
             self.drain = Drain::Published;
             self.registry.count_published();
         }
@@ -228,7 +218,7 @@ impl Feed {
     /// Publishes what a publisher has sent, unless somebody's batch still waits for room.
     fn take_from(&mut self, conn: &mut Conn<'_>, lines: &mut Decoder<Lines>, input: &mut Input<'_>) -> Flow {
         let mut outcome = Ok(());
-        if self.held.is_empty() {
+        if self.relay.waiting() == 0 {
             let batch;
             (batch, outcome) = self.read(lines, input);
             if let Some(batch) = batch {
@@ -239,7 +229,7 @@ impl Feed {
             conn.write(format!("error: {error}\n").as_bytes());
             return Flow::Close;
         }
-        if !self.held.is_empty() {
+        if self.relay.waiting() > 0 {
             conn.pause();
             self.waiting.push(conn.id());
         }
@@ -298,10 +288,14 @@ impl Handler for Feed {
         self.flow_of(subscriber)
     }
 
-    fn on_timer(&mut self, _: TimerId, _: u64, _: &mut Sessions<Session>, core: &mut Core<'_>) {
-        self.looks_again = false;
-        self.send_held(core);
-        if self.held.is_empty() {
+    fn on_timer(&mut self, _: TimerId, key: u64, _: &mut Sessions<Session>, core: &mut Core<'_>) {
+        if key == RELAY {
+            // What comes back is for a reactor that has stopped, and has no subscribers.
+            drop(self.relay.retry(core));
+        } else {
+            self.looks_again = false;
+        }
+        if self.relay.waiting() == 0 {
             if self.waiting.is_empty() {
                 self.leaving.drain(..).for_each(|id| {
                     self.publishers.remove(&id);

@@ -3,11 +3,7 @@
 
 #![allow(clippy::vec_box, reason = "what is kept is sent again, and messages hold it in a box")]
 
-use std::collections::VecDeque;
-use std::mem;
-use std::time::Duration;
-
-use corelane::{ConnId, Core, Handle, SendError};
+use corelane::{ConnId, Core, Handle, Relay};
 
 use crate::commands::Command;
 use crate::protocol::{Args, Span};
@@ -16,8 +12,6 @@ use crate::session::Ticket;
 
 /// Messages that wait for room in a mailbox before requests are no longer read.
 const MOST_WAITING: usize = 256;
-/// How soon a full mailbox is tried again.
-const RETRY: Duration = Duration::from_millis(1);
 /// Batches that are kept to be used again, and how many bytes or words they may have room for.
 const MOST_SPARE: usize = 64;
 const MOST_KEPT: usize = 32 * 1024;
@@ -99,31 +93,16 @@ impl Batch {
 /// The post office of one reactor.
 #[derive(Debug)]
 pub(crate) struct Mail {
-    handle: Handle<Message>,
+    relay: Relay<Message>,
     /// What the connection whose requests are being read asks of each reactor.
     open: Vec<Option<Box<Batch>>>,
-    /// Messages for which a mailbox had no room, in order, by reactor.
-    waiting: Vec<VecDeque<Message>>,
-    /// Requests that nobody will answer: their reactor has stopped.
-    failed: Vec<Box<Batch>>,
     spare: Vec<Box<Batch>>,
-    has_timer: bool,
 }
 
 impl Mail {
-    /// The key of its timer.
-    pub(crate) const TIMER: u64 = 1;
-
     pub(crate) fn new(handle: Handle<Message>) -> Self {
-        let reactors = handle.reactors();
-        Self {
-            handle,
-            open: (0..reactors).map(|_| None).collect(),
-            waiting: (0..reactors).map(|_| VecDeque::new()).collect(),
-            failed: Vec::new(),
-            spare: Vec::new(),
-            has_timer: false,
-        }
+        let open = (0..handle.reactors()).map(|_| None).collect();
+        Self { relay: Relay::new(handle, 0), open, spare: Vec::new() }
     }
 
     pub(crate) fn reactors(&self) -> usize {
@@ -133,7 +112,7 @@ impl Mail {
     /// Whether so much waits for other reactors that none should be asked for more.
     #[inline]
     pub(crate) fn is_clogged(&self) -> bool {
-        self.has_timer && self.waiting.iter().map(VecDeque::len).sum::<usize>() >= MOST_WAITING
+        self.relay.waiting() >= MOST_WAITING
     }
 
     /// What goes to a reactor when the requests at hand have been read.
@@ -159,36 +138,17 @@ impl Mail {
         bytes
     }
 
-    /// Sends a message behind those that wait already.
     pub(crate) fn post(&mut self, reactor: usize, message: Message, core: &mut Core<'_>) {
-        self.waiting[reactor].push_back(message);
-        self.push_on(reactor);
-        if !self.has_timer && (!self.waiting[reactor].is_empty() || !self.failed.is_empty()) {
-            self.has_timer = true;
-            core.set_timer(RETRY, Self::TIMER);
-        }
+        self.relay.send(core, reactor, message);
     }
 
-    /// Tries again what had no room; the requests that nobody will answer.
-    pub(crate) fn retry(&mut self, core: &mut Core<'_>) -> Vec<Box<Batch>> {
-        (0..self.waiting.len()).for_each(|reactor| self.push_on(reactor));
-        self.has_timer = self.waiting.iter().any(|queue| !queue.is_empty());
-        if self.has_timer {
-            core.set_timer(RETRY, Self::TIMER);
-        }
-        mem::take(&mut self.failed)
-    }
-
-    fn push_on(&mut self, reactor: usize) {
-        while let Some(message) = self.waiting[reactor].pop_front() {
-            match self.handle.send(reactor, message) {
-                Ok(()) => {}
-                Err(SendError::Full(message)) => return self.waiting[reactor].push_front(message),
-                Err(SendError::Stopped(Message::Requests(batch))) => self.failed.push(batch),
-                // Whoever asked is gone.
-                Err(SendError::Stopped(Message::Answers(_))) => {}
-            }
-        }
+    /// Sends on what had no room; the requests that nobody will answer, because their reactor has stopped.
+    pub(crate) fn retry(&mut self, core: &mut Core<'_>) -> impl Iterator<Item = Box<Batch>> + use<> {
+        self.relay.retry(core).into_iter().filter_map(|message| match message {
+            Message::Requests(batch) => Some(batch),
+            // Whoever asked is gone.
+            Message::Answers(_) => None,
+        })
     }
 
     /// Keeps a batch for the next use.

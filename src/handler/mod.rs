@@ -8,6 +8,7 @@ mod core;
 mod dispatch;
 mod handle;
 mod input;
+mod relay;
 mod sessions;
 
 pub use self::core::Core;
@@ -15,6 +16,7 @@ pub use conn::{Conn, Origin};
 pub(crate) use dispatch::Dispatch;
 pub use handle::{Handle, SendError};
 pub use input::Input;
+pub use relay::Relay;
 pub use sessions::Sessions;
 
 use crate::connection::{CloseReason, ConnId, Flow};
