@@ -4,7 +4,8 @@
 #   benches/redis.sh [ROW ..]     plain, deep, spin, half, two; fast-plain, fast-deep
 #
 # ROUNDS (11) and REQUESTS (200000) make a run longer or shorter. For each row it prints the median of the
-# ratios of neighbouring runs, their quartiles, the median rates, and the server's CPU time per request.
+# ratios of neighbouring runs, their quartiles, the median rates, and the server's CPU time per request and the
+# median of its ratios.
 #
 # The rows that begin with fast- are the same load from corelane-bench on io_uring, which asks for less CPU time per
 # request than redis-benchmark and so shows rates that redis-benchmark cannot: SET and GET in RESP arrays, 3 bytes,
@@ -17,7 +18,6 @@ cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-11}
 requests=${REQUESTS:-200000}
 example=${CARGO_TARGET_DIR:-target}/release/examples/redis
-ticks=$(getconf CLK_TCK)
 work=$(mktemp -d)
 slice=${SLICE:-1s}
 bench=${CARGO_TARGET_DIR:-target}/release/corelane-bench
@@ -65,9 +65,10 @@ start_redis() {
     done
 }
 
-# CPU time that a server has used, in clock ticks.
+# CPU time that a server's threads have used, in nanoseconds: the ticks of /proc/PID/stat are as long as a tenth
+# of a run.
 cpu() {
-    awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$(<"$work/$1.pid")/stat"
+    awk '{ used += $1 } END { printf "%.0f\n", used }' "/proc/$(<"$work/$1.pid")/task/"*/schedstat
 }
 
 # measure NAME CLIENT_CPUS OPTION ..: one line per command, "COMMAND RATE MICROSECONDS-PER-REQUEST".
@@ -79,9 +80,8 @@ measure() {
         rate=$(timeout 120 taskset -c "$cpus" redis-benchmark -p "$(<"$work/$name.port")" -t "$command" -c 50 \
             -n "$requests" -r 10000 --csv "$@" 2>/dev/null | awk -F'"' 'END { print $4 }')
         after=$(cpu "$name")
-        awk -v command="$command" -v rate="$rate" -v used=$((after - before)) -v ticks="$ticks" \
-            -v requests="$requests" \
-            'BEGIN { printf "%s %.0f %.3f\n", command, rate, used / ticks * 1e6 / requests }'
+        awk -v command="$command" -v rate="$rate" -v used=$((after - before)) -v requests="$requests" \
+            'BEGIN { printf "%s %.0f %.3f\n", command, rate, used / 1e3 / requests }'
     done
 }
 
@@ -116,7 +116,7 @@ compare() {
             measure "$a" "$cpus" "$@" >>"$work/a"
         fi
     done
-    local command low middle high cpu_a cpu_b rate_a rate_b
+    local command low middle high cpu_a cpu_b cpu_ratio rate_a rate_b
     for command in set get; do
         read -r low middle high < <(paste -d' ' "$work/a" "$work/b" |
             awk -v c="$command" '$1 == c { printf "%.3f\n", $2 / $5 }' | quartiles)
@@ -124,8 +124,10 @@ compare() {
         read -r _ rate_b _ < <(awk -v c="$command" '$1 == c { print $2 }' "$work/b" | quartiles)
         read -r _ cpu_a _ < <(awk -v c="$command" '$1 == c { print $3 }' "$work/a" | quartiles)
         read -r _ cpu_b _ < <(awk -v c="$command" '$1 == c { print $3 }' "$work/b" | quartiles)
-        printf '| %s | %s | %s | %s to %s | %s | %s | %s | %s |\n' "$label" "$command" "$middle" "$low" "$high" \
-            "$rate_a" "$rate_b" "$cpu_a" "$cpu_b"
+        read -r _ cpu_ratio _ < <(paste -d' ' "$work/a" "$work/b" |
+            awk -v c="$command" '$1 == c { printf "%.3f\n", $3 / $6 }' | quartiles)
+        printf '| %s | %s | %s | %s to %s | %s | %s | %s | %s | %s |\n' "$label" "$command" "$middle" \
+            "$low" "$high" "$rate_a" "$rate_b" "$cpu_a" "$cpu_b" "$cpu_ratio"
     done
 }
 
@@ -214,8 +216,8 @@ row() {
     esac
 }
 
-printf '| row | command | ratio | quartiles | a/s | b/s | a us CPU | b us CPU |\n'
-printf '|---|---|---|---|---|---|---|---|\n'
+printf '| row | command | ratio | quartiles | a/s | b/s | a us CPU | b us CPU | CPU ratio |\n'
+printf '|---|---|---|---|---|---|---|---|---|\n'
 if (($# == 0)); then
     set -- plain deep spin half two
 fi
