@@ -61,6 +61,7 @@ impl Value {
     #[inline]
     fn replace(&mut self, new: &[u8]) {
         match self {
+            Self::Small(old) if new.len() == old.len() => old.copy_from_slice(new),
             Self::Small(old) if new.len() <= old.capacity() && old.capacity() <= 2 * new.len() + 64 => {
                 old.clear();
                 old.extend_from_slice(new);

@@ -35,7 +35,8 @@
 //! }
 //! ```
 //!
-//! The replies to all frames of one `on_data` leave together, header and payload in one system call.
+//! The replies to all frames of one `on_data` leave together, header and payload in one system call. The example
+//! `frames` is a service of length-prefixed frames and its client; `chat` and `broadcast` take lines.
 //!
 //! | codec | what a frame is |
 //! |---|---|
