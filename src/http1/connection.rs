@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 
 use super::body::Body;
 use super::config::{Limits, Timeouts};
-use super::head::Head;
-use super::request::{Method, Version};
 use super::{Problem, Responder};
 use crate::ConnId;
 
@@ -155,20 +153,6 @@ impl<T: Default> Entry<T> {
             flags: Flags(flags),
         }
     }
-
-    #[inline]
-    pub(super) fn of(head: &Head<'_>, started: u64) -> Self {
-        let mut flags = 0;
-        let mut add = |flag, is_so: bool| flags |= if is_so { flag } else { 0 };
-        add(part::HEAD, head.method == Method::Head);
-        add(part::HTTP10, head.version == Version::Http10);
-        add(part::KEEP, head.version == Version::Http10 && head.keep_alive);
-        add(part::CLOSE, !head.keep_alive);
-        add(part::BODY, head.framing.length() != Some(0));
-        add(part::OFFERS, head.upgrade || head.method == Method::Connect);
-        add(part::EXPECTS, head.expects && head.framing.length() != Some(0));
-        Self::new(flags, started)
-    }
 }
 
 /// What the input of a connection is at.
@@ -196,6 +180,20 @@ pub(super) struct Connection<T> {
     pub(super) flags: Flags,
 }
 
+impl<T: Default> Connection<T> {
+    /// Puts an exchange at the end of the queue, whose buffer is one of `spare` if it has none; its number.
+    #[inline(always)]
+    pub(super) fn push(&mut self, flags: u16, started: u64, spare: &mut Vec<VecDeque<Entry<T>>>) -> u32 {
+        if self.queue.capacity() == 0 {
+            self.queue = spare.pop().unwrap_or_default();
+        }
+        self.queue.push_back(Entry::new(flags, started));
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        number
+    }
+}
+
 impl<T> Connection<T> {
     pub(super) fn new(id: ConnId) -> Self {
         Self {
@@ -214,20 +212,6 @@ impl<T> Connection<T> {
     pub(super) fn position(&self, number: u32) -> Option<usize> {
         let behind = self.next.wrapping_sub(number) as usize;
         (1..=self.queue.len()).contains(&behind).then(|| self.queue.len() - behind)
-    }
-
-    /// Puts an exchange at the end of the queue, whose buffer is one of `spare` if it has none; its number.
-    #[inline(always)]
-    pub(super) fn push(&mut self, entry: Entry<T>, spare: &mut Vec<VecDeque<Entry<T>>>) -> u32 {
-        if self.queue.capacity() == 0
-            && let Some(spare) = spare.pop()
-        {
-            self.queue = spare;
-        }
-        self.queue.push_back(entry);
-        let number = self.next;
-        self.next = number.wrapping_add(1);
-        number
     }
 
     pub(super) fn entry(&mut self, number: u32) -> Option<&mut Entry<T>> {

@@ -94,16 +94,14 @@ impl<T: Default + 'static> Reply<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::mem::MaybeUninit;
-
     use super::super::{Limits, head};
     use super::*;
 
     #[test]
     fn a_request_becomes_one_of_the_crate_http() {
-        let mut room = [const { MaybeUninit::uninit() }; 8];
+        let (mut room, mut more) = (head::ROOM, head::MUCH_ROOM);
         let bytes = b"BREW /a?b HTTP/1.0\r\nHost: c\r\nX: 1\r\nx: 2\r\nY: \xe4\r\n\r\n";
-        let head = head::parse(bytes, &mut room, &Limits::default()).unwrap().unwrap();
+        let head = head::parse(bytes, &mut room, &mut more, &Limits::default()).unwrap().unwrap();
         let request = Request::new(&head);
         let converted = http::Request::try_from(&request).unwrap();
         assert_eq!(converted.method().as_str(), "BREW");

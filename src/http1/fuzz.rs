@@ -3,7 +3,7 @@
 use super::body::{Body, Piece, is_token};
 use super::config::{Limits, MOST_HEADERS};
 use super::head::{self, Framing};
-use super::{Problem, trailers};
+use super::{Problem, Version, trailers};
 
 /// Small, so that short inputs meet them.
 fn limits() -> Limits {
@@ -12,8 +12,8 @@ fn limits() -> Limits {
 
 /// What comes of some bytes as a head: nothing yet, its length, or the status of a refusal.
 fn verdict(bytes: &[u8]) -> Result<Option<usize>, u16> {
-    let mut room = [const { std::mem::MaybeUninit::uninit() }; MOST_HEADERS];
-    match head::parse(bytes, &mut room, &limits()) {
+    let (mut room, mut more) = (head::ROOM, head::MUCH_ROOM);
+    match head::parse(bytes, &mut room, &mut more, &limits()) {
         Ok(head) => Ok(head.map(|head| head.length)),
         Err(problem) => Err(problem.status().as_u16()),
     }
@@ -28,8 +28,8 @@ pub fn http1_head(data: &[u8]) {
         assert!(data.len() < limits().head + 2, "more than the limit is kept");
     }
 
-    let mut room = [const { std::mem::MaybeUninit::uninit() }; MOST_HEADERS];
-    let Ok(Some(head)) = head::parse(data, &mut room, &limits()) else { return };
+    let (mut room, mut more) = (head::ROOM, head::MUCH_ROOM);
+    let Ok(Some(head)) = head::parse(data, &mut room, &mut more, &limits()) else { return };
     let text = &data[..head.length];
     assert!(text.ends_with(b"\r\n\r\n") && head.length <= limits().head + 2);
     let is_plain = |at: usize| text[at] != b'\n' || text[at - 1] == b'\r';
@@ -40,6 +40,13 @@ pub fn http1_head(data: &[u8]) {
         assert!(!field.name.is_empty() && field.name.bytes().all(is_token));
         assert!(field.value.iter().all(|&byte| byte == b'\t' || byte >= b' ' && byte != 127));
     }
+    // The first line is read by ourselves; another reader must see the same in all of it.
+    let mut fields = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut other = httparse::Request::new(&mut fields);
+    assert_eq!(other.parse(text), Ok(httparse::Status::Complete(text.len())));
+    assert_eq!((other.method, other.path), (Some(head.method_name), Some(head.target)));
+    assert_eq!(other.version, Some(u8::from(head.version == Version::Http11)));
+    assert_eq!(other.headers, head.fields);
     let count = |name: &str| head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
     let (lengths, codings) = (count("content-length"), count("transfer-encoding"));
     match head.framing {

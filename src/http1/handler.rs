@@ -2,10 +2,9 @@
 //! service.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use super::config::{Config, MOST_HEADERS};
+use super::config::Config;
 use super::connection::{Connection, Reading, conn, part};
 use super::counters::Counters;
 use super::exchange::Exchange;
@@ -75,8 +74,10 @@ impl<S: Service> Http<S> {
         let problem = match (connection.reading, input.peek()) {
             (Reading::Head { .. }, [] | b"\r" | b"\r\n") => return connection.flags.set(conn::LAST),
             (Reading::Head { .. }, rest) => {
-                let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
-                head::parse(rest, &mut room, &self.layer.config.limits).err().unwrap_or(Problem::Truncated)
+                let (mut room, mut more) = (head::ROOM, head::MUCH_ROOM);
+                head::parse(rest, &mut room, &mut more, &self.layer.config.limits)
+                    .err()
+                    .unwrap_or(Problem::Truncated)
             }
             (Reading::Body(_), _) => Problem::Truncated,
         };

@@ -1,4 +1,5 @@
-//! A request's head: `httparse` finds the parts, and here is what the standard demands beyond that.
+//! A request's head: behind its first line `httparse` finds the headers, and here is what the standard demands beyond
+//! that.
 //!
 //! What comes of some bytes never changes when more come behind them, however they were cut on their way.
 
@@ -6,7 +7,9 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
 
-use super::config::Limits;
+use super::config::{Limits, MOST_HEADERS};
+use super::connection::part;
+use super::line::{self, Line};
 use super::request::{Method, Version};
 use super::{Problem, target};
 
@@ -42,9 +45,9 @@ pub(super) struct Head<'a> {
     pub(super) fields: &'a [Header<'a>],
     pub(super) framing: Framing,
     pub(super) keep_alive: bool,
-    /// The client waits for a `100 Continue`.
-    pub(super) expects: bool,
     pub(super) upgrade: bool,
+    /// What its exchange begins with: see [`part`].
+    pub(super) flags: u16,
     /// All of it in bytes, with what was skipped before it.
     pub(super) length: usize,
 }
@@ -62,48 +65,68 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Room for the headers of one head; as many as the limit allows.
-pub(super) type Room<'a> = [MaybeUninit<Header<'a>>];
+/// Headers that most heads have room for.
+const FEW: usize = 16;
+
+/// Room for as many headers as the limit allows; not used unless the head has more than a [`Room`] holds.
+pub(super) type MuchRoom<'a> = MaybeUninit<[Header<'a>; MOST_HEADERS]>;
+
+/// Room for the headers of most heads.
+pub(super) type Room<'a> = [Header<'a>; FEW];
+
+pub(super) const ROOM: Room<'static> = [httparse::EMPTY_HEADER; FEW];
+
+pub(super) const MUCH_ROOM: MuchRoom<'static> = MaybeUninit::uninit();
+
+/// Finds the headers that `bytes` begin with, and how long they are with the empty line behind them.
+#[inline]
+fn headers<'a>(
+    bytes: &'a [u8],
+    room: &'a mut Room<'a>,
+    more: &'a mut MuchRoom<'a>,
+    most: usize,
+) -> Result<Status<(usize, &'a [Header<'a>])>, httparse::Error> {
+    match httparse::parse_headers(bytes, &mut room[..most.min(FEW)]) {
+        Err(httparse::Error::TooManyHeaders) if most > FEW => many_headers(bytes, more, most),
+        found => found,
+    }
+}
+
+#[cold]
+fn many_headers<'a>(
+    bytes: &'a [u8],
+    room: &'a mut MuchRoom<'a>,
+    most: usize,
+) -> Result<Status<(usize, &'a [Header<'a>])>, httparse::Error> {
+    let room = room.write([httparse::EMPTY_HEADER; MOST_HEADERS]);
+    httparse::parse_headers(bytes, &mut room[..most.min(MOST_HEADERS)])
+}
 
 /// Looks for a whole head at the start of `bytes`. `None`: more is needed.
 pub(super) fn parse<'a>(
     bytes: &'a [u8],
     room: &'a mut Room<'a>,
+    more: &'a mut MuchRoom<'a>,
     limits: &Limits,
 ) -> Result<Option<Head<'a>>, Problem> {
     let Some(skipped) = skip_empty_line(bytes)? else { return Ok(None) };
     let rest = &bytes[skipped..];
     let window = &rest[..rest.len().min(limits.head)];
-    let headers = limits.headers.min(room.len());
-    let mut request = httparse::Request::new(&mut []);
-    let length = match request.parse_with_uninit_headers(window, &mut room[..headers]) {
-        Ok(Status::Complete(length)) => length,
+    let Some(line) = line::parse(window, limits)? else { return incomplete(window, limits) };
+    let (length, fields) = match headers(&window[line.length..], room, more, limits.headers) {
+        Ok(Status::Complete((length, fields))) => (line.length + length, fields),
         Ok(Status::Partial) => return incomplete(window, limits),
-        Err(error) => return malformed(window, error, limits),
+        Err(httparse::Error::TooManyHeaders) => return Err(Problem::HeaderCount),
+        Err(_) => return Err(Problem::Header),
     };
-    let (Some(method_name), Some(target), Some(minor)) = (request.method, request.path, request.version)
-    else {
-        return Err(Problem::RequestLine);
-    };
-    if target.len() > limits.target {
-        return Err(Problem::TargetLength);
-    }
-    let fields: &'a [Header<'a>] = request.headers;
     check_line_ends(window, length, fields)?;
-    let version = if minor == 1 { Version::Http11 } else { Version::Http10 };
-    let method = Method::of(method_name);
-    let found = Fields::collect(fields)?;
-    let form = target::check(method, target)?;
-    let host = check_host(version, form.authority, &found)?;
-    let framing = found.framing(version)?;
-    if method == Method::Connect && framing != Framing::Length(0) {
-        return Err(Problem::Framing);
-    }
-    if let Framing::Length(length) = framing
-        && length > limits.body
-    {
-        return Err(Problem::BodySize);
-    }
+    let Line { method, method_name, target, path_end, version, .. } = line;
+    let (host, has_rare) = look_through(fields)?;
+    let form = target::form(method, target, path_end)?;
+    let host = check_host(version, form.authority, host)?;
+    let is_plain =
+        !has_rare && version == Version::Http11 && !matches!(method, Method::Head | Method::Connect);
+    let rare = if is_plain { Rare::NONE } else { rare(fields, method, version, limits)? };
     Ok(Some(Head {
         method,
         method_name,
@@ -113,10 +136,10 @@ pub(super) fn parse<'a>(
         host,
         version,
         fields,
-        framing,
-        keep_alive: found.keep_alive(version),
-        expects: found.expects(version)?,
-        upgrade: found.upgrade && found.has_upgrade && version == Version::Http11,
+        framing: rare.framing,
+        keep_alive: rare.keep_alive,
+        upgrade: rare.upgrade,
+        flags: rare.flags,
         length: skipped + length,
     }))
 }
@@ -135,54 +158,7 @@ fn skip_empty_line(bytes: &[u8]) -> Result<Option<usize>, Problem> {
 /// A head that is not whole: does it wait for more, or is it too large already?
 #[cold]
 fn incomplete<'a>(window: &[u8], limits: &Limits) -> Result<Option<Head<'a>>, Problem> {
-    if target_end(window, limits).is_some() {
-        return Err(Problem::TargetLength);
-    }
     if window.len() == limits.head { Err(Problem::HeadSize) } else { Ok(None) }
-}
-
-/// The parser has found an error; which one counts depends on what came first.
-#[cold]
-fn malformed<'a>(
-    window: &[u8],
-    error: httparse::Error,
-    limits: &Limits,
-) -> Result<Option<Head<'a>>, Problem> {
-    if let Some(end) = target_end(window, limits) {
-        let mut none = [];
-        let begin = httparse::Request::new(&mut none).parse(&window[..end]);
-        return Err(if begin.is_ok() { Problem::TargetLength } else { Problem::RequestLine });
-    }
-    match error {
-        httparse::Error::Version => version(window, limits),
-        httparse::Error::TooManyHeaders => Err(Problem::HeaderCount),
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => Err(Problem::Header),
-        // Between request line and headers, or at their end: which of them does not matter.
-        httparse::Error::NewLine | httparse::Error::Token | httparse::Error::Status => {
-            Err(Problem::RequestLine)
-        }
-    }
-}
-
-/// Where the target has become too long, if it has.
-fn target_end(window: &[u8], limits: &Limits) -> Option<usize> {
-    let start = memchr::memchr(b' ', window)? + 1;
-    let end = start + limits.target + 1;
-    let target = window.get(start..end)?;
-    memchr::memchr2(b' ', b'\n', target).is_none().then_some(end)
-}
-
-/// It is no version that the parser knows: another one, or none?
-fn version<'a>(window: &[u8], limits: &Limits) -> Result<Option<Head<'a>>, Problem> {
-    let mut spaces = memchr::memchr_iter(b' ', window);
-    let start = spaces.nth(1).map_or(window.len(), |space| space + 1);
-    let text = &window[start..window.len().min(start + 8)];
-    let is_like =
-        |(&byte, &like): (&u8, &u8)| if like == b'0' { byte.is_ascii_digit() } else { byte == like };
-    if !text.iter().zip(b"HTTP/0.0").all(is_like) {
-        return Err(Problem::RequestLine);
-    }
-    if text.len() == 8 { Err(Problem::Version) } else { incomplete(window, limits) }
 }
 
 /// The parser takes a line feed alone for the end of a line. Others do not, and so would see other headers.
@@ -196,10 +172,67 @@ pub(super) fn check_line_ends(window: &[u8], length: usize, fields: &[Header<'_>
     if all { Ok(()) } else { Err(Problem::Header) }
 }
 
-/// The headers that say how the message is framed and for whom it is.
+/// The value of `Host`, and whether there may be any of the headers of [`Found`].
+#[inline]
+fn look_through<'a>(fields: &'a [Header<'a>]) -> Result<(Option<&'a [u8]>, bool), Problem> {
+    let (mut host, mut has_rare) = (None, false);
+    for field in fields {
+        // Few headers have the length of one of these names.
+        match field.name.len() {
+            4 if is(field, b"host") => once(&mut host, field.value, Problem::Host)?,
+            6 | 7 | 10 | 14 | 17 => has_rare = true,
+            _ => {}
+        }
+    }
+    Ok((host, has_rare))
+}
+
+/// What headers other than `Host` say about the message and its connection.
+#[derive(Debug, Clone, Copy)]
+struct Rare {
+    framing: Framing,
+    keep_alive: bool,
+    upgrade: bool,
+    flags: u16,
+}
+
+impl Rare {
+    /// Of a head of version 1.1 without any of them, but for HEAD and CONNECT.
+    const NONE: Self = Self { framing: Framing::Length(0), keep_alive: true, upgrade: false, flags: 0 };
+}
+
+/// What follows from method, version and headers other than `Host`.
+fn rare(fields: &[Header<'_>], method: Method, version: Version, limits: &Limits) -> Result<Rare, Problem> {
+    let found = Found::collect(fields)?;
+    let framing = found.framing(version)?;
+    match framing {
+        Framing::Length(length) if length > limits.body => return Err(Problem::BodySize),
+        Framing::Length(0) => {}
+        _ if method == Method::Connect => return Err(Problem::Framing),
+        _ => {}
+    }
+    let is_new = version == Version::Http11;
+    let keep_alive = !found.close && (is_new || found.keep);
+    let upgrade = found.upgrade && found.has_upgrade && is_new;
+    let has_body = framing != Framing::Length(0);
+    let mut flags = 0;
+    for (flag, is_so) in [
+        (part::HEAD, method == Method::Head),
+        (part::HTTP10, !is_new),
+        (part::KEEP, !is_new && keep_alive),
+        (part::CLOSE, !keep_alive),
+        (part::BODY, has_body),
+        (part::OFFERS, upgrade || method == Method::Connect),
+        (part::EXPECTS, found.expects(version)? && has_body),
+    ] {
+        flags |= if is_so { flag } else { 0 };
+    }
+    Ok(Rare { framing, keep_alive, upgrade, flags })
+}
+
+/// The headers that say how the message is framed and what becomes of the connection.
 #[derive(Debug, Default)]
-struct Fields<'a> {
-    host: Option<&'a [u8]>,
+struct Found<'a> {
     length: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
     more_codings: bool,
@@ -210,14 +243,11 @@ struct Fields<'a> {
     has_upgrade: bool,
 }
 
-impl<'a> Fields<'a> {
-    #[inline]
+impl<'a> Found<'a> {
     fn collect(fields: &'a [Header<'a>]) -> Result<Self, Problem> {
         let mut found = Self::default();
         for field in fields {
-            // Few headers have the length of one of these names.
             match field.name.len() {
-                4 if is(field, b"host") => once(&mut found.host, field.value, Problem::Host)?,
                 6 if is(field, b"expect") => once(&mut found.expect, field.value, Problem::Expectation)?,
                 7 if is(field, b"upgrade") => found.has_upgrade = true,
                 10 if is(field, b"connection") => found.connection(field.value),
@@ -242,11 +272,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn keep_alive(&self, version: Version) -> bool {
-        !self.close && (version == Version::Http11 || self.keep)
-    }
-
-    #[inline]
     fn expects(&self, version: Version) -> Result<bool, Problem> {
         match self.expect {
             // An older client cannot wait for it.
@@ -257,7 +282,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    #[inline]
     fn framing(&self, version: Version) -> Result<Framing, Problem> {
         match (self.coding, self.length) {
             (None, None) => Ok(Framing::Length(0)),
@@ -313,22 +337,62 @@ fn unsupported(codings: &[u8]) -> Problem {
 }
 
 /// The host that the request is for.
+#[inline(always)]
 fn check_host<'a>(
     version: Version,
     authority: Option<&'a str>,
-    found: &Fields<'a>,
+    host: Option<&'a [u8]>,
+) -> Result<&'a [u8], Problem> {
+    match (host, authority) {
+        (Some(host), None) if target::is_host(host) => Ok(host),
+        _ => other_host(version, authority, host),
+    }
+}
+
+#[cold]
+fn other_host<'a>(
+    version: Version,
+    authority: Option<&'a str>,
+    host: Option<&'a [u8]>,
 ) -> Result<&'a [u8], Problem> {
     let authority = authority.map(str::as_bytes);
-    let Some(host) = found.host else {
-        return if version == Version::Http11 { Err(Problem::Host) } else { Ok(authority.unwrap_or(b"")) };
-    };
-    if !target::is_host(host) {
-        return Err(Problem::Host);
-    }
-    match authority {
-        None => Ok(host),
-        Some(authority) if authority.eq_ignore_ascii_case(host) => Ok(authority),
+    match (authority, host) {
+        (authority, None) if version == Version::Http10 => Ok(authority.unwrap_or(b"")),
         // Whoever routes by the one and whoever checks the other would disagree.
-        Some(_) => Err(Problem::Host),
+        (Some(authority), Some(host)) if target::is_host(host) && authority.eq_ignore_ascii_case(host) => {
+            Ok(authority)
+        }
+        _ => Err(Problem::Host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many headers are found in a head with so many, where so many are allowed.
+    fn count(headers: usize, most: usize) -> Result<Option<usize>, Problem> {
+        let mut bytes = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
+        (1..headers)
+            .for_each(|number| bytes.extend_from_slice(format!("x-{number}: {number}\r\n").as_bytes()));
+        bytes.extend_from_slice(b"\r\n");
+        let limits = Limits { headers: most, ..Limits::default() };
+        let (mut room, mut more) = (ROOM, MUCH_ROOM);
+        let head = parse(&bytes, &mut room, &mut more, &limits)?;
+        Ok(head.map(|head| {
+            let last = format!("{}", headers - 1);
+            assert!(headers == 1 || head.fields[headers - 1].value == last.as_bytes());
+            assert_eq!(head.length, bytes.len());
+            head.fields.len()
+        }))
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_headers_as_are_allowed() {
+        for headers in [1, FEW - 1, FEW, FEW + 1, 100, MOST_HEADERS] {
+            assert_eq!(count(headers, MOST_HEADERS), Ok(Some(headers)));
+            assert_eq!(count(headers, headers), Ok(Some(headers)));
+            assert_eq!(count(headers + 1, headers), Err(Problem::HeaderCount));
+        }
     }
 }

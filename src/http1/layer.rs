@@ -172,15 +172,17 @@ impl<T: Default + 'static> Layer<T> {
         }
     }
 
-    /// What is kept of a request for the access log, if it is one of those.
+    /// Keeps what the access log is to tell of the last request, if it is one of those.
     #[cold]
-    pub(super) fn sample(&mut self, head: &Head<'_>) -> Option<Box<Sample>> {
+    pub(super) fn sample(&mut self, index: usize, head: &Head<'_>) {
         self.until_sample -= 1;
-        if self.until_sample > 0 {
-            return None;
+        if self.until_sample == 0 {
+            self.until_sample = self.config.log_every;
+            let (method, target) = (head.method_name.to_owned(), head.target.to_owned());
+            if let Some(last) = self.connections[index].queue.back_mut() {
+                last.sample = Some(Box::new(Sample { method, target }));
+            }
         }
-        self.until_sample = self.config.log_every;
-        Some(Box::new(Sample { method: head.method_name.to_owned(), target: head.target.to_owned() }))
     }
 
     /// Takes back the buffer of a queue that is empty.
@@ -204,7 +206,7 @@ impl<T: Default + 'static> Layer<T> {
             return false;
         }
         let took = self.now.saturating_sub(queue[0].started);
-        queue.clear();
+        drop(queue.pop_back());
         self.counters.reply(status, sent, took);
         true
     }

@@ -88,6 +88,7 @@ pub mod fuzz;
 mod handler;
 mod head;
 mod layer;
+mod line;
 mod problem;
 mod receive;
 mod refusal;

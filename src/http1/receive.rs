@@ -1,10 +1,8 @@
 //! The way in: heads, bodies and trailers from a connection's input to the service.
 
-use std::mem::MaybeUninit;
-
 use super::body::{Body, Piece};
 use super::config::MOST_HEADERS;
-use super::connection::{Entry, Reading, conn, part};
+use super::connection::{Reading, conn, part};
 use super::exchange::Exchange;
 use super::head::{self, Head};
 use super::layer::Layer;
@@ -56,8 +54,8 @@ impl<S: Service> Http<S> {
         if bytes.is_empty() || seen > 0 && self.may_wait(bytes, seen) {
             return Some(Stop::Hungry);
         }
-        let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
-        match &head::parse(bytes, &mut room, &self.layer.config.limits) {
+        let (mut room, mut more) = (head::ROOM, head::MUCH_ROOM);
+        match &head::parse(bytes, &mut room, &mut more, &self.layer.config.limits) {
             Ok(Some(head)) => {
                 input.consume(head.length);
                 self.request(core, index, head, head.length == bytes.len());
@@ -93,25 +91,25 @@ impl<S: Service> Http<S> {
     fn request(&mut self, core: &mut Core<'_>, index: usize, head: &Head<'_>, is_last: bool) {
         let layer = &mut self.layer;
         layer.counters.request();
-        let mut entry = Entry::of(head, layer.now);
-        if layer.until_sample > 0 {
-            entry.sample = layer.sample(head);
-        }
+        let mut flags = head.flags;
         let connection = &mut layer.connections[index];
         connection.flags.clear(conn::HEAD);
         let is_drained = layer.draining && (is_last || connection.flags.has(conn::ASKED));
         if is_drained || connection.next.saturating_add(1) >= layer.config.limits.requests {
-            entry.flags.set(part::CLOSE);
+            flags |= part::CLOSE;
         }
-        if entry.flags.has(part::CLOSE) {
+        if flags & part::CLOSE != 0 {
             connection.flags.set(conn::LAST);
         }
         connection.reading = Reading::Head { seen: 0 };
-        if entry.flags.has(part::BODY) {
+        if flags & part::BODY != 0 {
             connection.reading = Reading::Body(Body::new(head.framing));
             (connection.since, connection.received) = (layer.now, 0);
         }
-        let number = connection.push(entry, &mut layer.spare);
+        let number = connection.push(flags, layer.now, &mut layer.spare);
+        if layer.until_sample > 0 {
+            layer.sample(index, head);
+        }
         let mut exchange = Exchange::new(core.reborrow(), layer, index, number);
         self.service.on_request(&Request::new(head), &mut exchange);
     }

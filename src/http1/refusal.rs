@@ -1,6 +1,6 @@
 //! The layer's own replies: to what it cannot serve.
 
-use super::connection::{Connection, Entry, Reading, conn, part};
+use super::connection::{Connection, Reading, conn, part};
 use super::layer::Layer;
 use super::{Problem, Responder, date, encode};
 use crate::Core;
@@ -25,7 +25,7 @@ pub(super) fn refuse<T: Default + 'static>(
         return None;
     }
     if !is_body {
-        connection.push(Entry::new(part::INTERNAL, now), &mut layer.spare);
+        connection.push(part::INTERNAL, now, &mut layer.spare);
         reply(layer, core, index, problem);
         return None;
     }
@@ -59,8 +59,7 @@ fn reply<T: Default + 'static>(layer: &mut Layer<T>, core: &mut Core<'_>, index:
     let out = if is_first { out } else { &mut entry.held };
     encode::status_line(out, status);
     out.extend_from_slice(if config.date { date.and_length() } else { date::LENGTH });
-    encode::length(out, 0);
-    out.extend_from_slice(b"connection: close\r\n\r\n");
+    out.extend_from_slice(b"0\r\nconnection: close\r\n\r\n");
     entry.status = status.as_u16();
     entry.flags.set(part::BEGUN | part::DONE | part::CLOSE);
     layer.complete(core, index);

@@ -104,7 +104,46 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     /// What was wrong with the headers: the client gets a 500 then. [`ReplyError::Begun`] and [`ReplyError::Over`] if
     /// there is nothing to answer.
     #[inline]
-    pub fn send(mut self, body: &[u8]) -> Result<(), ReplyError> {
+    pub fn send(self, body: &[u8]) -> Result<(), ReplyError> {
+        if self.is_plain() && body.len() < UNCOPIED {
+            self.send_plain(body);
+            return Ok(());
+        }
+        self.send_any(body)
+    }
+
+    /// Whether nothing about request and reply asks for more than a length and a date.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        const ODD: u16 = part::HEAD
+            | part::CLOSE
+            | part::KEEP
+            | part::BODY
+            | part::EXPECTS
+            | part::UPGRADE
+            | part::INTERNAL;
+        self.place == Place::Out
+            && self.error.is_none()
+            && !self.has_date
+            && !self.flags.has(ODD)
+            && !matches!(self.status.as_u16(), 100..=199 | 204 | 304)
+    }
+
+    fn send_plain(mut self, body: &[u8]) {
+        let Layer { out, date, config, .. } = &mut *self.exchange.layer;
+        if config.date {
+            out.extend_from_slice(date.and_length());
+        } else {
+            out.extend_from_slice(date::LENGTH);
+        }
+        encode::decimal(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(body);
+        self.flags.set(part::BEGUN | part::DONE);
+        self.finish(body.len());
+    }
+
+    fn send_any(mut self, body: &[u8]) -> Result<(), ReplyError> {
         let has_body = self.head(Length::Known(body.len() as u64), true)?;
         let sent = if has_body { body.len() } else { 0 };
         match self.place {
@@ -192,7 +231,6 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     }
 
     /// Writes the rest of the head; whether a body follows it. `is_whole`: all of the body is there.
-    #[inline]
     fn head(&mut self, length: Length, is_whole: bool) -> Result<bool, ReplyError> {
         let is_switch = self.status == StatusCode::SWITCHING_PROTOCOLS;
         if is_switch && self.error.is_none() && !self.flags.has(part::UPGRADE) {
@@ -208,7 +246,6 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     }
 
     /// What follows from the reply for its exchange.
-    #[inline]
     fn conclude(&mut self, length: Length, is_whole: bool) {
         let must_close = is_whole && self.flags.has(part::BODY) && self.leaves_too_much();
         let flags = &mut self.flags;
@@ -242,7 +279,6 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     }
 
     /// The headers that are the layer's, and the end of the head.
-    #[inline]
     fn lines(&mut self, length: Length) {
         let flags = self.flags;
         let connection: &[u8] = match () {
@@ -262,7 +298,8 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             } else {
                 out.extend_from_slice(date::LENGTH);
             }
-            encode::length(out, length);
+            encode::decimal(out, length);
+            out.extend_from_slice(b"\r\n");
         } else {
             if has_date {
                 out.extend_from_slice(date.line());

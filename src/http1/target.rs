@@ -14,23 +14,36 @@ pub(super) struct Form<'a> {
     pub(super) path_end: usize,
 }
 
-/// Whether the target has a form that its method may have.
+/// How many bytes at the start of `bytes` are of a path, and how many of a path and a query.
 #[inline]
-pub(super) fn check(method: Method, target: &str) -> Result<Form<'_>, Problem> {
-    let path_end = length_of(&IS_IN_PATH, target.as_bytes());
-    let rest = &target.as_bytes()[path_end..];
-    if !rest.is_empty()
-        && (rest[0] != b'?' || rest.iter().any(|&byte| byte != b'?' && IS_IN_PATH[byte as usize] == 0))
-    {
-        return Err(Problem::Target);
+pub(super) fn extent(bytes: &[u8]) -> (usize, usize) {
+    let path_end = length_of(&IS_IN_PATH, bytes);
+    let is_query = bytes.get(path_end) == Some(&b'?');
+    (path_end, if is_query { path_end + query(&bytes[path_end..]) } else { path_end })
+}
+
+/// How long a query is, from its question mark on.
+fn query(bytes: &[u8]) -> usize {
+    let is_end = |&byte: &u8| byte != b'?' && IS_IN_PATH[byte as usize] == 0;
+    bytes.iter().position(is_end).unwrap_or(bytes.len())
+}
+
+/// Whether the target has a form that its method may have; its bytes were looked at, and its path ends at `path_end`.
+#[inline(always)]
+pub(super) fn form(method: Method, target: &str, path_end: usize) -> Result<Form<'_>, Problem> {
+    if target.starts_with('/') && method != Method::Connect {
+        return Ok(Form { authority: None, path: 0, path_end });
     }
-    let form = match (method, target.as_bytes()) {
+    other_form(method, target, path_end).ok_or(Problem::Target)
+}
+
+#[cold]
+fn other_form(method: Method, target: &str, path_end: usize) -> Option<Form<'_>> {
+    match (method, target) {
         (Method::Connect, _) => authority(target),
-        (_, [b'/', ..]) => Some(Form { authority: None, path: 0, path_end }),
-        (Method::Options, b"*") => Some(Form { authority: None, path: 0, path_end }),
+        (Method::Options, "*") => Some(Form { authority: None, path: 0, path_end }),
         _ => absolute(target, path_end),
-    };
-    form.ok_or(Problem::Target)
+    }
 }
 
 /// Which bytes are: 1 or 0.
@@ -72,7 +85,6 @@ fn authority(target: &str) -> Option<Form<'_>> {
 }
 
 /// `http://host/path`.
-#[cold]
 fn absolute(target: &str, path_end: usize) -> Option<Form<'_>> {
     let start = ["http://", "https://"]
         .into_iter()
@@ -92,9 +104,9 @@ fn absolute(target: &str, path_end: usize) -> Option<Form<'_>> {
 #[inline]
 pub(super) fn is_host(bytes: &[u8]) -> bool {
     let end = match bytes {
-        [b'[', ..] => match memchr::memchr(b']', bytes) {
-            Some(end) if is_address(&bytes[1..end]) => end + 1,
-            _ => return false,
+        [b'[', ..] => match end_of_address(bytes) {
+            Some(end) => end,
+            None => return false,
         },
         _ => match length_of(&IS_IN_NAME, bytes) {
             end if bytes.get(end) == Some(&b'%') => match end_of_escaped(bytes) {
@@ -154,7 +166,14 @@ fn end_of_escaped(bytes: &[u8]) -> Option<usize> {
     Some(end)
 }
 
-/// An address in brackets: of version 6, or of one to come.
+/// Where an address in brackets ends; `None` if it is none.
+#[cold]
+fn end_of_address(bytes: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b']', bytes)?;
+    is_address(&bytes[1..end]).then_some(end + 1)
+}
+
+/// An address as it is in brackets: of version 6, or of one to come.
 fn is_address(text: &[u8]) -> bool {
     match text {
         [b'v' | b'V', rest @ ..] => {
@@ -171,6 +190,13 @@ fn is_address(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(method: Method, target: &str) -> Result<Form<'_>, Problem> {
+        match extent(target.as_bytes()) {
+            (path_end, end) if end == target.len() => form(method, target, path_end),
+            _ => Err(Problem::Target),
+        }
+    }
 
     #[test]
     fn hosts() {
