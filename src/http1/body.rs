@@ -10,6 +10,8 @@ pub(super) enum Body {
     /// So many bytes to go, and then it ends.
     Length(u64),
     Chunked(Chunked),
+    /// Longer than the service allows.
+    TooLong,
 }
 
 /// Where in a chunked body the stream is.
@@ -18,8 +20,8 @@ pub(super) struct Chunked {
     state: State,
     /// Of the chunk, as far as its size was read, or to go.
     left: u64,
-    /// Bytes of all chunks before.
-    total: u64,
+    /// Bytes that all chunks behind this one may have.
+    room: u64,
     /// Bytes of all extensions so far.
     extensions: u32,
     /// Of the present size.
@@ -61,11 +63,12 @@ pub(super) enum Piece {
 }
 
 impl Body {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(super) fn new(framing: Framing, limits: &Limits) -> Self {
+        let room = limits.body;
         match framing {
             Framing::Length(length) => Self::Length(length),
             Framing::Chunked => {
-                Self::Chunked(Chunked { state: State::Begin, left: 0, total: 0, extensions: 0, digits: 0 })
+                Self::Chunked(Chunked { state: State::Begin, left: 0, room, extensions: 0, digits: 0 })
             }
         }
     }
@@ -80,6 +83,16 @@ impl Body {
         match self {
             Self::Length(left) => Some(*left),
             Self::Chunked(_) => None,
+            Self::TooLong => Some(u64::MAX),
+        }
+    }
+
+    /// Allows no more than so many bytes to follow.
+    pub(super) fn limit(&mut self, most: u64) {
+        match self {
+            Self::Length(left) if *left <= most => {}
+            Self::Length(_) | Self::TooLong => *self = Self::TooLong,
+            Self::Chunked(chunked) => chunked.room = chunked.room.min(most),
         }
     }
 
@@ -95,6 +108,7 @@ impl Body {
                 Ok((0, Piece::Data(count)))
             }
             Self::Chunked(chunked) => chunked.next(bytes, limits),
+            Self::TooLong => Err(Problem::BodySize),
         }
     }
 }
@@ -123,12 +137,12 @@ impl Chunked {
     /// The state behind one more byte of framing.
     fn take(&mut self, byte: u8, limits: &Limits) -> Result<State, Problem> {
         match (self.state, byte) {
-            (State::Begin | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte, limits),
+            (State::Begin | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte),
             (State::Size | State::Extension, b'\r') => Ok(State::SizeEnd),
             (State::Size, b';') => self.extend(State::Extension, limits),
             (State::SizeEnd, b'\n') if self.left == 0 => Ok(State::Trailers),
             (State::SizeEnd, b'\n') => {
-                self.total += self.left;
+                self.room = self.room.saturating_sub(self.left);
                 Ok(State::Data)
             }
             (State::DataEnd, b'\r') => Ok(State::DataEndFeed),
@@ -146,7 +160,7 @@ impl Chunked {
         }
     }
 
-    fn digit(&mut self, byte: u8, limits: &Limits) -> Result<State, Problem> {
+    fn digit(&mut self, byte: u8) -> Result<State, Problem> {
         if self.state == State::Begin {
             (self.left, self.digits) = (0, 0);
         }
@@ -157,7 +171,7 @@ impl Chunked {
         let digit = (byte as char).to_digit(16).ok_or(Problem::Chunk)?;
         // Sixteen times more than fits: somebody else would see a short chunk.
         self.left = self.left.checked_mul(16).ok_or(Problem::Chunk)? + u64::from(digit);
-        if self.left > limits.body.saturating_sub(self.total) {
+        if self.left > self.room {
             return Err(Problem::BodySize);
         }
         Ok(State::Size)

@@ -19,7 +19,8 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of a target. 414. 1 to `head`; 8 KiB unless set.
     pub target: usize,
-    /// Bytes of a body. 413. 1 MiB unless set; `u64::MAX` for no limit.
+    /// Bytes of a body. 413. 1 MiB unless set; `u64::MAX` for no limit. A service may allow fewer, request by request:
+    /// [`Exchange::limit_body`](super::Exchange::limit_body).
     pub body: u64,
     /// Bytes of the extensions of all chunks of a body together. 400. 1 KiB unless set.
     pub chunk_extension: usize,

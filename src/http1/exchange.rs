@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::connection::{Connection, Entry, conn, part};
+use super::connection::{Connection, Entry, Reading, conn, part};
 use super::encode;
 use super::layer::{Layer, UNCOPIED};
 use super::reply::Reply;
@@ -118,8 +118,8 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
         find(&mut self.core, self.layer, responder)
     }
 
-    /// Begins the reply. Nothing is sent before [`Reply::send`] or one of its like is called; dropped before that, it
-    /// leaves the request unanswered.
+    /// Begins the reply. Nothing is sent before [`Reply::send`] or one of its like is called; dropped before that, it is
+    /// a 500, like one whose headers are not allowed.
     pub fn reply(&mut self, status: StatusCode) -> Reply<'_, T> {
         Reply::new(self.reborrow(), status)
     }
@@ -287,6 +287,21 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
         if entry.flags.take(part::PAUSED) {
             (connection.since, connection.received) = (now, 0);
             self.layer.list(index);
+        }
+    }
+
+    /// Allows no more than `most` bytes of body to follow, where [`Limits::body`](super::Limits::body) would allow more:
+    /// for [`Service::on_request`](super::Service::on_request), where it is known what the request is for. What is longer
+    /// gets a 413, by its length at once and in chunks as soon as one does not fit;
+    /// [`Service::on_abort`](super::Service::on_abort) follows and the connection closes. Once the body or the reply is
+    /// whole it does nothing.
+    pub fn limit_body(&mut self, most: u64) {
+        if let Some(connection) = self.layer.connections.get_mut(self.index)
+            && connection.next.wrapping_sub(self.number) == 1
+            && let Reading::Body(body) = &mut connection.reading
+            && !connection.flags.has(conn::DISCARD)
+        {
+            body.limit(most);
         }
     }
 

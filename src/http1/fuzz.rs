@@ -64,7 +64,7 @@ type Outcome = (Vec<u8>, usize, Result<bool, u16>);
 
 /// Feeds a chunked body piece by piece, as a connection does.
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut body = Body::new(Framing::Chunked);
+    let mut body = Body::new(Framing::Chunked, &limits());
     let (mut kept, mut content, mut taken) = (Vec::new(), Vec::new(), 0);
     for piece in pieces {
         kept.extend_from_slice(piece);

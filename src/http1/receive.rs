@@ -103,7 +103,7 @@ impl<S: Service> Http<S> {
         }
         connection.reading = Reading::Head { seen: 0 };
         if flags & part::BODY != 0 {
-            connection.reading = Reading::Body(Body::new(head.framing));
+            connection.reading = Reading::Body(Body::new(head.framing, &layer.config.limits));
             (connection.since, connection.received) = (layer.now, 0);
         }
         let number = connection.push(flags, layer.now, &mut layer.spare);
@@ -121,7 +121,9 @@ impl<S: Service> Http<S> {
         input: &mut Input<'_>,
         mut body: Body,
     ) -> Option<Stop> {
-        self.invite(core, index);
+        if body != Body::TooLong {
+            self.invite(core, index);
+        }
         let layer = &mut self.layer;
         if body.is_at_trailers() {
             return self.take_trailers(core, index, input);

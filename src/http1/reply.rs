@@ -21,8 +21,9 @@ pub enum Length {
 /// A reply in the making: its status and headers so far.
 ///
 /// The layer adds `Content-Length` or `Transfer-Encoding`, `Connection` and `Date`. If a header is not allowed, the
-/// client gets a 500 without a body in its place, and the caller the error.
-#[must_use = "nothing is sent before `send`, `stream` or `upgrade`"]
+/// client gets a 500 without a body in its place, and the caller the error. It gets the same where the reply is dropped
+/// before it was sent.
+#[must_use = "dropped before `send`, `stream` or `upgrade` it is a 500"]
 pub struct Reply<'a, T: Default + 'static> {
     exchange: Exchange<'a, T>,
     /// Where in the output that gathers this reply begins. It is made there, wherever it belongs.
@@ -314,15 +315,30 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// Nobody is to wait for ever because the service did not go on with its reply. Where it panicked, the connection is
+    /// reset.
+    #[cold]
+    fn dropped(&mut self) {
+        if self.place == Place::Nowhere || std::thread::panicking() {
+            let mark = self.mark;
+            return self.out().truncate(mark);
+        }
+        tracing::error!("a reply was begun and not sent: the client gets a 500");
+        self.fail();
+    }
+
     /// The service's reply is none: the client gets one that says so.
     #[cold]
     fn answer_for(&mut self, error: ReplyError) {
-        if self.place == Place::Nowhere {
-            return;
+        if self.place != Place::Nowhere {
+            tracing::error!(%error, "a reply was not allowed: the client gets a 500");
+            self.fail();
         }
+    }
+
+    fn fail(&mut self) {
         let mark = self.mark;
         self.out().truncate(mark);
-        tracing::error!(%error, "a reply was not allowed: the client gets a 500");
         (self.error, self.has_date) = (None, false);
         self.flags.clear(part::UPGRADE);
         let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -385,8 +401,7 @@ impl<T: Default + 'static> Drop for Reply<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.place != Place::Done {
-            let mark = self.mark;
-            self.out().truncate(mark);
+            self.dropped();
         }
     }
 }

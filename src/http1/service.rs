@@ -26,6 +26,9 @@ pub trait Service: Sized + 'static {
     type Message: Send + 'static;
 
     /// A request has come. Answer it with [`Exchange::reply`] at once, or keep [`Exchange::responder`] and answer later.
+    ///
+    /// Each request is to be answered some time: no deadline of the layer runs while the service has its turn, and replies
+    /// to what was pipelined behind it wait for this one.
     fn on_request(&mut self, request: &Request<'_>, exchange: &mut Exchange<'_, Self::State>);
 
     /// A part of the request's body, without framing; never empty.
