@@ -184,6 +184,10 @@ mod whole {
             };
             let reply = exchange.reply(status).header("x-act", [act]);
             let done = match act {
+                b'd' => {
+                    drop(reply);
+                    Ok(())
+                }
                 b'c' => reply.close().send(&text),
                 b's' | b'k' => {
                     let known = Length::Known(text.len() as u64);
@@ -220,6 +224,9 @@ mod whole {
             if let Some(state) = exchange.state() {
                 state.act = act;
                 state.text = format!("{request:?}").into_bytes();
+            }
+            if act == b'm' {
+                exchange.limit_body(3);
             }
             if !request.has_body() || act == b'e' {
                 self.finish(exchange);

@@ -47,6 +47,8 @@
 //! | reply, in parts | [`Reply::stream`], then [`Exchange::write`] until [`Written::High`](crate::Written::High), on in [`Service::on_drained`], last [`Exchange::end`] |
 //! | reply, from a file | [`Reply::stream`] with its length, then [`Exchange::write_by`] |
 //!
+//! [`Limits::body`] holds for all requests; [`Exchange::limit_body`] allows one of them less.
+//!
 //! A client that sends `Expect: 100-continue` is asked for the body when the callback that had the request returns
 //! without a reply and without [`Exchange::pause_body`], or when the body is resumed; never if it was answered before.
 //!
