@@ -2,8 +2,8 @@
 # What the scripts of the claims and peers-echo.sh share; to be sourced. A claim's script prints a table and then a line
 # `CLAIM: reproduced|refuted|undecided: FIGURES`; refuted says whether it is more or less than was claimed.
 #
-# ROUNDS and SLICE make a run longer or shorter. The server runs on CPU 0 and the client on CPU 1 unless the script
-# says otherwise.
+# ROUNDS and SLICE make a run longer or shorter; SKIP_BUILD=1 measures what is built. The server runs on CPU 0 and the
+# client on CPU 1 unless the script says otherwise.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -22,6 +22,7 @@ clean_up() {
 trap clean_up EXIT
 
 build() {
+    [[ -z ${SKIP_BUILD:-} ]] || return 0
     cargo build --release --quiet -p corelane-bench -p corelane-peers
     cargo build --release --quiet --example echo
 }

@@ -11,7 +11,7 @@ source "$(dirname "$0")/common.sh"
 
 rounds=${ROUNDS:-3}
 counts=(2000 5000 10000)
-servers=(go-4k go-bufio corelane)
+contestants=(go-4k go-bufio corelane)
 
 build
 benches/peers/go/build.sh "$bin"
@@ -57,7 +57,7 @@ slopes() {
 }
 
 for ((round = 1; round <= rounds; round++)); do
-    for server in "${servers[@]}"; do
+    for server in "${contestants[@]}"; do
         for count in "${counts[@]}"; do
             sample "$server" "$count" >>"$scratch/$server.$round"
         done
@@ -67,7 +67,7 @@ done
 
 printf 'bytes of user memory a connection, slope over %s; median [least, greatest] of %d\n\n' "${counts[*]}" "$rounds"
 printf '%-10s %24s %24s\n' server idle "after 1 KiB"
-for server in "${servers[@]}"; do
+for server in "${contestants[@]}"; do
     read -r idle_median idle_low idle_high < <(cut -d ' ' -f 1 "$scratch/$server" | spread)
     read -r median low high < <(cut -d ' ' -f 2 "$scratch/$server" | spread)
     printf '%-10s %24s %24s\n' "$server" "$idle_median [$idle_low, $idle_high]" "$median [$low, $high]"
@@ -75,7 +75,7 @@ done
 echo
 for server in go-4k go-bufio; do
     read -r median low high < <(cut -d ' ' -f 2 "$scratch/$server" | spread)
-    # 12 and 20 as they are rounded, of 1000 bytes or of 1024.
+    # The claim is in whole KB, of 1,000 bytes or of 1,024: what rounds to 12 of the one or to 20 of the other is within.
     verdict "12 to 20 KB a goroutine connection ($server)" 11500 20992 "$median" "$low" "$high" "bytes after 1 KiB:"
     read -r median low high < <(paste -d ' ' "$scratch/$server" "$scratch/corelane" | awk '{ print $2 / $4 }' | spread)
     printf '%s to corelane, after 1 KiB: %.1f times [%.1f, %.1f]\n' "$server" "$median" "$low" "$high"
