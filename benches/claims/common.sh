@@ -91,12 +91,13 @@ spread() {
 }
 
 # verdict CLAIM LEAST MOST MEDIAN LOW HIGH TEXT: reproduced if the whole interval is within LEAST to MOST, refuted if none
-# of it is.
+# of it is. Fewer than 6 rounds have no interval of 95%, and decide nothing.
 verdict() {
-    awk -v claim="$1" -v least="$2" -v most="$3" -v median="$4" -v low="$5" -v high="$6" -v text="$7" 'BEGIN {
+    awk -v rounds="$rounds" -v claim="$1" -v least="$2" -v most="$3" -v median="$4" -v low="$5" -v high="$6" -v text="$7" 'BEGIN {
         outcome = "undecided"
-        if (low >= least && high <= most) outcome = "reproduced"
-        if (high < least || low > most) outcome = "refuted"
+        if (rounds < 6) outcome = "undecided (too few rounds)"
+        else if (low >= least && high <= most) outcome = "reproduced"
+        else if (high < least || low > most) outcome = "refuted"
         if (outcome == "refuted") outcome = outcome (low > most ? " (more)" : " (less)")
         figure = median < 1000 ? "%.3f" : "%.0f"
         printf "%s: %s: %s " figure " [" figure ", " figure "]\n", claim, outcome, text, median, low, high

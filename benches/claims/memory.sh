@@ -5,11 +5,11 @@
 #
 # The slope of the proportional set size over the number of connections, idle and after each has echoed 1 KiB: of a Go
 # server with a buffer of 4 KiB, of one that reads and writes through package bufio, and of examples/echo.
-# ROUNDS (3). It takes a Go toolchain: see benches/peers/go/build.sh.
+# ROUNDS (6). It takes a Go toolchain: see benches/peers/go/build.sh.
 # shellcheck source=benches/claims/common.sh
 source "$(dirname "$0")/common.sh"
 
-rounds=${ROUNDS:-3}
+rounds=${ROUNDS:-6}
 counts=(2000 5000 10000)
 contestants=(go-4k go-bufio corelane)
 
@@ -65,7 +65,7 @@ for ((round = 1; round <= rounds; round++)); do
     done
 done
 
-printf 'bytes of user memory a connection, slope over %s; median [least, greatest] of %d\n\n' "${counts[*]}" "$rounds"
+printf 'bytes of user memory a connection, slope over %s; median [95%% interval] of %d\n\n' "${counts[*]}" "$rounds"
 printf '%-10s %24s %24s\n' server idle "after 1 KiB"
 for server in "${contestants[@]}"; do
     read -r idle_median idle_low idle_high < <(cut -d ' ' -f 1 "$scratch/$server" | spread)

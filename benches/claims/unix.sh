@@ -17,13 +17,14 @@ milliseconds=$(awk -v time="$slice" 'BEGIN { print int(time * (time ~ /ms$/ ? 1 
 # tried CONNECTIONS SIZE: lines of the figures over the Unix socket and then over TCP.
 tried() {
     local round target
+    rm -f "$scratch"/figures.*
     for ((round = 1; round <= rounds; round++)); do
-        for target in "$socket" "$server_addr"; do
+        while read -r target; do
             taskset -c 1 "$bin/claims-client" ping "$target" --server "$server_pid" --connections "$1" --size "$2" \
-                --time "$milliseconds" | tr '\n' ' '
-        done
-        echo
-    done >"$scratch/figures"
+                --time "$milliseconds" >>"$scratch/figures.${target//\//}"
+        done < <(printf '%s\n' "$socket" "$server_addr" | shuf)
+    done
+    paste -d' ' "$scratch/figures.${socket//\//}" "$scratch/figures.$server_addr" >"$scratch/figures"
 }
 
 # of COLUMN: the ratio of a figure (1 rate, 2 CPU a message, 3 p50, 4 p99), the Unix socket's to TCP's.
