@@ -1,5 +1,6 @@
 //! Clients that never finish their requests: each of many connections sends the head of an HTTP request a byte at a
-//! time. Once a second it prints how many are open and how many the server has closed; those are opened anew.
+//! time, their turns evenly over the time. Once a second it prints how many are open, how many the server has cut off and
+//! after how long at most; those are opened anew.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,8 +13,8 @@ use clap::Parser;
 const HEAD: &[u8] =
     b"GET / HTTP/1.1\r\nhost: slow\r\nx-padding: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
 
-/// How often a share of the connections gets its byte.
-const STEP: Duration = Duration::from_millis(20);
+/// The longest pause between two looks at whose turn it is.
+const STEP: Duration = Duration::from_millis(1);
 
 /// Connections that send an HTTP request a byte at a time.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ struct Flags {
 struct Slow {
     stream: TcpStream,
     sent: usize,
+    /// When its first byte was sent.
+    begun: Instant,
 }
 
 impl Slow {
@@ -45,7 +48,7 @@ impl Slow {
         let stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, sent: 0 })
+        Ok(Self { stream, sent: 0, begun: Instant::now() })
     }
 
     /// Sends the next byte; whether the server still keeps the connection.
@@ -56,6 +59,9 @@ impl Slow {
             Ok(_) => return false,
             Err(error) if error.kind() != ErrorKind::WouldBlock => return false,
             Err(_) => {}
+        }
+        if self.sent == 0 {
+            self.begun = Instant::now();
         }
         let byte = HEAD[self.sent.min(HEAD.len() - 1)];
         self.sent += 1;
@@ -68,30 +74,37 @@ impl Slow {
 
 fn main() -> io::Result<()> {
     let flags = Flags::parse();
+    corelane_peers::raise_descriptor_limit();
+    let every = Duration::from_millis(flags.every.max(1));
     let until = Instant::now() + Duration::from_secs(flags.duration);
     let mut all: Vec<Slow> = Vec::new();
     for _ in 0..flags.connections {
         all.push(Slow::open(flags.to)?);
     }
     println!("trickling over {} connections", all.len());
-    let steps = (flags.every as usize / STEP.as_millis() as usize).max(1);
-    let share = all.len().div_ceil(steps);
-    let (mut at, mut closed, mut reopened_for) = (0, 0_u64, Instant::now());
+    let (mut turns, mut closed, mut oldest) = (0_u64, 0_u64, Duration::ZERO);
+    let (begun, mut told) = (Instant::now(), Instant::now());
     while Instant::now() < until {
-        let begun = Instant::now();
-        for _ in 0..share.min(all.len()) {
-            at = (at + 1) % all.len();
+        let due = (begun.elapsed().as_secs_f64() / every.as_secs_f64() * all.len() as f64) as u64;
+        while turns < due {
+            let at = (turns % all.len() as u64) as usize;
+            turns += 1;
             if !all[at].step() {
                 closed += 1;
+                // Seen at its next turn, so up to the time between two bytes after it was.
+                oldest = oldest.max(all[at].begun.elapsed());
                 all[at] = Slow::open(flags.to)?;
             }
         }
-        if reopened_for.elapsed() >= Duration::from_secs(1) {
-            reopened_for = Instant::now();
-            println!("open {} closed {closed}", all.len());
+        if told.elapsed() >= Duration::from_secs(1) {
+            told = Instant::now();
+            println!(
+                "open {} closed {closed}, seen {:.1} s after its first byte at most",
+                all.len(),
+                oldest.as_secs_f64()
+            );
         }
-        thread::sleep(STEP.saturating_sub(begun.elapsed()));
+        thread::sleep(STEP);
     }
-    println!("open {} closed {closed}", all.len());
     Ok(())
 }
