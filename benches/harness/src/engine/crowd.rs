@@ -14,6 +14,8 @@ pub(super) struct Antic {
     /// Bytes that are still to be sent, in drops.
     pub(super) drops: Vec<u8>,
     pub(super) sent: usize,
+    /// Ticks that it has stood, and some before.
+    pub(super) ticks: usize,
 }
 
 /// All of them on one reactor.

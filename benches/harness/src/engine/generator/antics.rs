@@ -14,6 +14,9 @@ const ASKED_AHEAD: usize = 64;
 /// Ticks that a slow writer takes for a request.
 const DROPS: usize = 10;
 
+/// Ticks between two bytes of a slowloris: two seconds, as it is to live on little.
+const SLOWLORIS: usize = 20;
+
 /// Bytes of garbage at a time.
 const GARBAGE: usize = 256;
 
@@ -28,6 +31,7 @@ impl Generator {
     pub(super) fn crowd_opened(&mut self, conn: &mut Conn<'_>, index: u8, number: u64, now: u64) -> Session {
         let mut session = Session::new(number, u32::MAX);
         let kind = self.crowd.kind(index).unwrap_or(Mischief::Silent);
+        let mut ticks = 0;
         self.crowd.opened(conn.id());
         match kind {
             Mischief::Silent | Mischief::SlowWriter => {}
@@ -39,6 +43,8 @@ impl Generator {
             Mischief::Slowloris => {
                 let (begin, _) = self.wire.endless();
                 conn.write(&begin);
+                // Not all in the same tick.
+                ticks = self.rng.usize(..SLOWLORIS);
             }
             Mischief::Reset => {
                 self.wire.ask(&mut session.talk, (now, now), Purpose::Proof, |parts| {
@@ -49,7 +55,7 @@ impl Generator {
                 conn.write(&self.garbage());
             }
         }
-        session.antic = Some(Box::new(Antic { index, kind, drops: Vec::new(), sent: 0 }));
+        session.antic = Some(Box::new(Antic { index, kind, drops: Vec::new(), sent: 0, ticks }));
         self.check_opened();
         session
     }
@@ -83,7 +89,10 @@ impl Generator {
                 }
                 Mischief::SlowWriter => self.write_drop(core, id, session, &mut antic, now),
                 Mischief::Slowloris => {
-                    core.write(id, &[self.wire.endless().1]);
+                    antic.ticks += 1;
+                    if antic.ticks % SLOWLORIS == 0 {
+                        core.write(id, &[self.wire.endless().1]);
+                    }
                 }
                 Mischief::Reset => {
                     session.is_ending = true;
