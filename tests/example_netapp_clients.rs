@@ -100,6 +100,26 @@ fn hey() {
 }
 
 #[test]
+fn oha() {
+    let (example, address) = serve(&[]);
+    let common = ["--no-tui", "--output-format", "json", "-n", REQUESTS, "-c", "20"];
+    // As fast as it can, at a rate from which it counts latencies, with a connection for each request, with bodies.
+    for (path, more) in [
+        ("/json", &[][..]),
+        ("/plaintext", &["-q", "8000", "--latency-correction"]),
+        ("/alloc", &["--disable-keepalive"]),
+        ("/echo", &["-m", "POST", "-d", "some text"]),
+    ] {
+        let url = format!("http://{address}{path}");
+        let Some(text) = run("oha", &[&common, more, &[&url]].concat()) else { return };
+        let text: String = text.split_whitespace().collect();
+        assert!(text.contains(r#""statusCodeDistribution":{"200":4000}"#), "{text}");
+        assert!(text.contains(r#""errorDistribution":{}"#), "{text}");
+    }
+    assert_eq!(answered(example), 16000);
+}
+
+#[test]
 fn ab() {
     let (example, address) = serve(&[]);
     // It speaks version 1.0, with and without keep-alive.
