@@ -70,11 +70,11 @@ peace() {
     wait "$attacker" 2>/dev/null || true
 }
 
-# Honest clients at a constant rate alone, beside slow ones, and beside slow ones of another server on the same CPUs, which
-# tells what of it is the CPUs'; by turns.
+# Honest clients alone, beside slow ones, and beside slow ones of another server on the same CPUs, which tells what of it
+# is the CPUs'; by turns. They have a quarter of the greatest rate: their CPU carries the slow ones as well.
 slowloris() {
     local round when rate
-    rate=$(half /plaintext 64 slowloris)
+    rate=$(($(half /plaintext 64 slowloris) / 2))
     rm -f "$scratch"/{alone,beside,elsewhere}*
     for ((round = 0; round < rounds; round++)); do
         while read -r when; do
@@ -100,6 +100,8 @@ slowloris() {
             done
             printf '\n'
         done
+        printf '\nbeside to elsewhere: p50 %s, p99 %s, p99.9 %s\n' "$(ratio 4 "$scratch"/{beside,elsewhere})" \
+            "$(ratio 5 "$scratch"/{beside,elsewhere})" "$(ratio 6 "$scratch"/{beside,elsewhere})"
         printf '\nthe slow ones, by round:\n\n'
         cat "$scratch/beside.slow"
         printf '\nrefused by the server in all:\n\n'
