@@ -9,8 +9,8 @@
 # redis: redis-benchmark, -t set and get, -c 50, -P 1 and 16, of redis-server
 # oha:   -q RATE --latency-correction at half of the maximum: /plaintext, which costs the server less than the client;
 #        /alloc, which costs it more; /slow, which takes 1 to 300 ms. oha's timer has whole milliseconds: it sends what
-#        is due in one a burst, and counts latency from then. So it is compared with corelane-bench's even times, and with
-#        corelane-bench in such bursts.
+#        is due in one in a burst, and counts latency from when it woke up, not from when that was due. So it is compared
+#        with corelane-bench's even times, with the same bursts, and with bursts that come to the microsecond.
 #
 # ROUNDS (11) and SLICE (2 seconds) make it longer or shorter; SKIP_BUILD=1 measures what is built. A client that is not
 # installed is left out, and that is said: wrk, redis-tools (and redis-server, nginx-light, jq) are packages of Debian; oha
@@ -109,7 +109,7 @@ oha_closed() {
 }
 
 oha_row() {
-    local load rate server path connections
+    local load rate bursts server path connections
     for load in "netapp /plaintext 64" "netapp /alloc 64" "netapp /slow 1000"; do
         read -r server path connections <<<"$load"
         # Half of what the slower of both clients gets out of it.
@@ -120,9 +120,11 @@ oha_row() {
                 oha_closed $load | awk '{ print $1 / 2 }'
             } | sort -g | awk 'NR == 1 { printf "%d\n", $1 }'
         )
+        bursts="--load burst --burst $((rate < 1000 ? 1 : rate / 1000))"
         load="$load $rate"
         by_turns "$load/s" "corelane-bench=paced $load" \
-            "corelane-bench, in bursts=paced $load --load burst --burst $((rate / 1000))" "oha=oha_of $load"
+            "corelane-bench, in bursts=paced $load $bursts" \
+            "corelane-bench, in bursts, spinning=paced $load $bursts --spin 1ms" "oha=oha_of $load"
     done
 }
 
