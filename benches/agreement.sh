@@ -89,7 +89,7 @@ wrk_row() {
 }
 
 redis() {
-    bench_of "resp://$(address "$1")" "$slice" -c 50 --depth "$3" --mix "1:$2:3" --keys 1
+    bench_of "redis://$(address "$1")" "$slice" -c 50 --depth "$3" --mix "1:$2:3" --resp true --keys 1
 }
 
 redis_row() {
