@@ -227,7 +227,7 @@
 //!
 //! State that connections of several reactors share is given an owner, one reactor, and reached by messages:
 //! nothing is locked, and the order in which the owner decides is the order for everybody. The example `chat`
-//! is about that, and about what to do when a mailbox is full; `redis` shards a table in the same way and keeps
+//! is about that, and sends through a [`Relay`](crate::Relay), which keeps what a full mailbox has no room for; `redis` shards a table in the same way and keeps
 //! replies in the order of their requests. A message from a handler to its own reactor is also the way from
 //! `on_data` to the sessions of other connections.
 //!
