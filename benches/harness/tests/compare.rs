@@ -20,7 +20,7 @@ use serde_json::Value;
 const FAULT: &str = "CORELANE_BENCH_TEST_FAULT";
 
 /// How many reads a server does right before it does something wrong.
-const RIGHT_READS: usize = 200;
+const RIGHT_READS: usize = 40;
 
 /// A server, if this program was started as one.
 #[test]
