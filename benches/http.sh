@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Measures the netapp example beside other HTTP servers: one thread each on CPU 0, the client on CPU 1, by turns.
 #
-#   benches/http.sh [ROW ..]       plaintext-64, plaintext-512, pipelined, keepalive, slowloris
+#   benches/http.sh [ROW ..]       plaintext-64, plaintext-512, pipelined, fast-64, fast-512, fast-16, keepalive,
+#                                  slowloris
 #
-# The first three are closed loops of wrk; keepalive is a constant rate of corelane-bench over 10,000 connections, and
-# slowloris one beside 5,000 connections that never end their request. ROUNDS (15) and SLICE (2 seconds) make it longer
-# or shorter; SKIP_BUILD=1 measures what is built; PEERS names the peers, of which those that are not built (or
-# installed) are left out. Ratios are ours to theirs: see common.sh.
+# The first three are closed loops of wrk. Those that begin with fast- are the same loads from corelane-bench on io_uring,
+# which asks for less CPU time per request and so saturates servers that wrk does not; their ratios are theirs to ours.
+# keepalive is a constant rate of corelane-bench over 10,000 connections, and slowloris one beside 5,000 connections that
+# never end their request. ROUNDS (15) and SLICE (2 seconds) make it longer or shorter; SKIP_BUILD=1 measures what is
+# built; PEERS names the peers, of which those that are not built (or installed) are left out. Ratios of the others are
+# ours to theirs: see common.sh.
 # shellcheck source=benches/common.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,6 +43,20 @@ compare() {
             printf '\n'
         done
     } | tee "$results/http-$row.txt"
+}
+
+# saturated ROW CONNECTIONS DEPTH: corelane-bench on io_uring starts every server, and compares each with ours.
+saturated() {
+    local peer also=() first=${peers[0]}
+    for peer in "${peers[@]:1}"; do
+        also+=(--also "$peer=$bin/$peer --addr 127.0.0.1:0 --threads 1")
+    done
+    {
+        printf '\n## http-%s\n\n' "$1"
+        "$bin/corelane-bench" compare --a "$bin/$first --addr 127.0.0.1:0 --threads 1" --label-a "$first" \
+            --b "${example[*]}" --label-b corelane "${also[@]}" \
+            --protocol http --path /plaintext -c "$2" -d "$3" --pairs "$rounds" --slice "${slice}s"
+    } | tee "$results/http-$1.txt"
 }
 
 # A constant rate over 10,000 connections, the same for all: half of what the slowest reaches.
@@ -114,6 +131,9 @@ row() {
     plaintext-64) compare "$1" wrk_of /plaintext 64 ;;
     plaintext-512) compare "$1" wrk_of /plaintext 512 ;;
     pipelined) compare "$1" wrk_of /plaintext 64 16 ;;
+    fast-64) saturated "$1" 64 1 ;;
+    fast-512) saturated "$1" 512 1 ;;
+    fast-16) saturated "$1" 64 16 ;;
     keepalive) keepalive ;;
     slowloris) slowloris ;;
     *)
@@ -143,7 +163,7 @@ for peer in "${wanted[@]}"; do
     fi
 done
 if (($# == 0)); then
-    set -- plaintext-64 plaintext-512 pipelined keepalive slowloris
+    set -- plaintext-64 plaintext-512 pipelined fast-64 fast-512 fast-16 keepalive slowloris
 fi
 for name in "$@"; do
     row "$name"
