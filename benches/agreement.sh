@@ -19,6 +19,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source benches/common.sh
+if [[ ! $slice =~ ^[1-9][0-9]*$ ]]; then
+    echo "agreement.sh: SLICE is '$slice': it must be whole seconds, as oha and redis-benchmark are told by them" >&2
+    exit 2
+fi
 
 rounds=${ROUNDS:-11}
 oha=${OHA:-oha}
