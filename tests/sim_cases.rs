@@ -296,3 +296,70 @@ fn an_idle_deadline_that_is_turned_on_counts_from_then() {
     sim.run_for(Duration::from_secs(2)).unwrap();
     assert!(remote.is_over());
 }
+
+/// Takes a line at a time and pauses behind each; `resumes_at_once`, or when it is told to.
+struct LineByLine {
+    told: Told,
+    resumes_at_once: bool,
+}
+
+impl Handler for LineByLine {
+    type Session = ();
+    type Message = ConnId;
+
+    fn on_open(&mut self, _: &mut Conn<'_>) -> Open<()> {
+        Open::Accept(())
+    }
+
+    fn on_data(&mut self, conn: &mut Conn<'_>, (): &mut (), input: &mut Input<'_>) -> Flow {
+        let end = input.peek().iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        self.told.borrow_mut().push(String::from_utf8_lossy(input.take(end)).into_owned());
+        conn.pause();
+        if self.resumes_at_once {
+            conn.resume();
+        }
+        Flow::Continue
+    }
+
+    fn on_eof(&mut self, _: &mut Conn<'_>, (): &mut (), input: &mut Input<'_>) -> Flow {
+        self.told.borrow_mut().push(format!("end with {} bytes left", input.len()));
+        Flow::Close
+    }
+
+    fn on_message(&mut self, id: ConnId, _: &mut Sessions<()>, core: &mut Core<'_>) {
+        assert!(core.resume(id));
+    }
+}
+
+#[test]
+fn what_was_held_back_comes_before_the_end() {
+    // In one of these the end arrives right behind the word to go on.
+    for micros in (0..500).step_by(5) {
+        let told = Told::default();
+        let handler = LineByLine { told: Rc::clone(&told), resumes_at_once: false };
+        let mut sim = Simulation::new(1, server(), Faults::none(), |_| handler).unwrap();
+        let remote = sim.connect();
+        remote.send(b"one\ntwo\nthree\n");
+        sim.run_until_quiet().unwrap();
+        let id = sim.sessions().iter().next().unwrap().0;
+        remote.finish();
+        sim.run_for(Duration::from_micros(micros)).unwrap();
+        for _ in 0..3 {
+            sim.handle().send(0, id).unwrap();
+            sim.run_until_quiet().unwrap();
+        }
+        assert_eq!(*told.borrow(), ["one\n", "two\n", "three\n", "end with 0 bytes left"], "{micros} us");
+        assert!(remote.is_over());
+    }
+}
+
+#[test]
+fn what_is_left_by_a_callback_that_pauses_and_resumes_is_shown_again() {
+    let told = Told::default();
+    let handler = LineByLine { told: Rc::clone(&told), resumes_at_once: true };
+    let mut sim = Simulation::new(1, server(), Faults::none(), |_| handler).unwrap();
+    let remote = sim.connect();
+    remote.send(b"one\ntwo\nthree\n");
+    sim.run_until_quiet().unwrap();
+    assert_eq!(*told.borrow(), ["one\n", "two\n", "three\n"]);
+}

@@ -202,9 +202,14 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
         }
     }
 
-    /// The peer's stream has ended.
+    /// The peer's stream has ended. What was held back is shown before the end is told; where the handler holds
+    /// it back again, the end waits too, and is received once more.
     fn end(&mut self, key: Key) {
+        self.redeliver(key);
         let Some(connection) = self.io.connections.get_mut(key) else { return };
+        if connection.phase == Phase::Open && !connection.is_to_be_read() {
+            return;
+        }
         connection.clear(Flag::Readable);
         connection.set(Flag::Ended);
         if connection.phase == Phase::Flushing {

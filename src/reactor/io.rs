@@ -142,10 +142,14 @@ impl Io {
 
     /// Sees to it that what waits to be read is read, if nothing holds it up any more.
     pub(super) fn read_again(&mut self, key: Key) {
-        let tick = self.tick();
+        let (tick, is_current) = (self.tick(), self.current == Some(key));
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.phase != Phase::Open || connection.is_suspended() {
             return;
+        }
+        if is_current {
+            // What this callback is going to leave is not in the inbox yet.
+            connection.set(Flag::Redeliver);
         }
         if let Some(inbox) = &mut connection.inbox {
             // The wait was ours: the minimum rate counts from now.

