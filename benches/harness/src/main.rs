@@ -30,6 +30,7 @@ mod worker;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// Measures corelane and its peers on one machine.
@@ -92,7 +93,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
+    let outcome = match cli.command {
         Command::C10k(args) => stand::run("c10k", &args),
         Command::C100k(args) => stand::run("c100k", &args),
         Command::C1m(args) => stand::run("c1m", &args),
@@ -115,4 +120,17 @@ fn main() -> ExitCode {
             outcome::Status::of(&error).into()
         }
     }
+}
+
+/// What is wrong with the arguments, in one line; or the help that they asked for.
+fn refused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let about = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<_> = about.map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = words.join(" ");
+    eprintln!("corelane-bench: {}", line.strip_prefix("error: ").unwrap_or(&line));
+    outcome::Status::Usage.into()
 }

@@ -14,7 +14,8 @@ use corelane::Address;
 use nix::errno::Errno;
 use nix::sched::sched_setaffinity;
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getppid};
 
 use crate::cpu::{CpuClock, CpuList};
@@ -188,10 +189,19 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.ask_to_end();
-        if self.ended(STOP_TIMEOUT).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
         }
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        // Left unreaped, it keeps its number from others, and that of its group.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(pid), flags) == Ok(WaitStatus::StillAlive) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // What it has started and not ended, a shell for example, goes too.
+        let _ = killpg(pid, Signal::SIGKILL);
+        let _ = self.child.wait();
     }
 }
 
@@ -301,6 +311,23 @@ mod tests {
         let pid = Pid::from_raw(server.child.id().try_into().unwrap());
         drop(server);
         assert_eq!(kill(pid, None), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn what_a_server_has_started_ends_with_it() {
+        let script = "sh -c 'echo listening on 127.0.0.1:1; sleep 60 & echo $!; wait'";
+        let (server, lines) = Server::start_on(script, &any_cpu()).unwrap();
+        let child = lines.recv_timeout(START_TIMEOUT).unwrap();
+        drop(server);
+        let deadline = Instant::now() + START_TIMEOUT;
+        // Nobody may have asked yet how it ended.
+        let lives = || {
+            std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        while lives() {
+            assert!(Instant::now() < deadline, "{child} lives on");
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -15,6 +15,32 @@ fn fails(command: Command, status: i32, says: &str) {
     assert_eq!(got, status, "{shown}: {stderr}");
     let last = stderr.lines().last().unwrap_or_default();
     assert!(last.starts_with("corelane-bench: ") && last.contains(says), "{shown}: no `{says}` in: {stderr}");
+    let about_us =
+        stderr.lines().filter(|line| line.starts_with("corelane-bench: ") || line.starts_with("error"));
+    assert_eq!(about_us.count(), 1, "{shown}: {stderr}");
+}
+
+#[test]
+fn arguments_that_cannot_be_read_are_told_in_one_line() {
+    for (arguments, says) in [
+        ("run tcp://127.0.0.1:1 --connections abc", "invalid value 'abc' for '--connections <N>': "),
+        ("run tcp://127.0.0.1:1 --duration 5", "invalid value '5' for '--duration <TIME>': "),
+        (
+            "run tcp://127.0.0.1:1 --engine steam",
+            "invalid value 'steam' for '--engine <ENGINE>' [possible values: ",
+        ),
+        ("run tcp://127.0.0.1:1 --fail-if p99>2parsecs", "'--fail-if "),
+        (
+            "run tcp://127.0.0.1:1 --ratee 5",
+            "unexpected argument '--ratee' found tip: a similar argument exists: '--rate'",
+        ),
+        ("compare", "the following required arguments were not provided: "),
+        ("measure", "unrecognized subcommand 'measure'"),
+    ] {
+        let Ended { status, stderr, .. } = run(bench(arguments));
+        assert_eq!((status, stderr.lines().count()), (2, 1), "{arguments}: {stderr}");
+        assert!(stderr.starts_with("corelane-bench: ") && stderr.contains(says), "{arguments}: {stderr}");
+    }
 }
 
 #[test]

@@ -244,6 +244,14 @@ fn frames_are_loaded() {
     counts("run-frames", "--server frames --mix 3:10,1:20k --depth 4");
 }
 
+/// Each is started by its name, and spoken to in its own way.
+#[test]
+fn peers_are_loaded_by_name() {
+    counts("run-nginx", "--server peer-nginx --server-reactors 1");
+    counts("run-peer-redis", "--server peer-redis --server-reactors 1 --mix 1:set:64,1:get:64");
+    counts("run-netapp", "--server netapp --depth 4");
+}
+
 #[test]
 fn unix_sockets_are_loaded() {
     let path = scratch("run-unix.sock");

@@ -97,6 +97,8 @@ impl External {
         };
         let server = std::process::id().to_string();
         companion.args([COMPANION, &server, &self.addr.to_string()]).arg(&self.directory).stdin(reading);
+        // Whoever ends the server with all its group still leaves the cleaning up to do.
+        companion.process_group(0);
         let mine = writing.as_raw_fd();
         let close = move || {
             // SAFETY: in the child nobody else uses the descriptor, which is a copy of the parent's.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use corelane::Address;
 use serde_json::{Map, json};
 
 use super::probe::{self, Probe};
@@ -13,7 +12,7 @@ use super::{correction, uring, verdict};
 use crate::cpu::CpuList;
 use crate::engine::{self, Share, Tally};
 use crate::outcome::{Status, WithStatus};
-use crate::plan::{Engine, Load, Plan, Refusal, Settings};
+use crate::plan::{self, Engine, Load, Plan, Refusal, Settings};
 use crate::protocol;
 use crate::result::{Check, Cost, Generator, ServerInfo, Target};
 use crate::scenario::{self, Facts, Scenario};
@@ -49,11 +48,10 @@ impl Session {
         // What makes no sense is refused before anything is started.
         let stand_in = settings.server.as_ref().map(|_| {
             let dialect = settings.protocol.unwrap_or(crate::plan::Dialect::Echo);
-            (Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))), dialect)
+            plan::Target::new(dialect, &std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into())
         });
         if settings.protocol.is_some() || settings.server.is_none() {
-            let known = stand_in.as_ref().map(|(address, dialect)| (address, *dialect));
-            settings.target(known).and_then(|target| settings.plan(target)).status(Status::Usage)?;
+            settings.target(stand_in).and_then(|target| settings.plan(target)).status(Status::Usage)?;
         }
         if let Some(pid) =
             settings.server_pid.filter(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
@@ -68,8 +66,7 @@ impl Session {
             Started::start(name, settings.server_reactors, cpus, is_broadcast)
         };
         let started = settings.server.as_ref().map(start).transpose()?;
-        let known = started.as_ref().map(|started| (started.address(), started.dialect));
-        let target = settings.target(known).status(Status::Usage)?;
+        let target = settings.target(started.as_ref().map(Started::target)).status(Status::Usage)?;
         let mut plan = settings.plan(target).status(Status::Usage)?;
         if let Some(address) = started.as_ref().and_then(|started| started.server.publish()) {
             plan.publish.get_or_insert(address.to_string());
@@ -90,7 +87,7 @@ impl Session {
 
     /// The same target under other settings.
     pub(super) fn with(mut self, settings: Settings) -> Result<Self> {
-        let known = self.started.as_ref().map(|started| (started.address(), started.dialect));
+        let known = self.started.as_ref().map(Started::target);
         let publish = self.plan.publish.take();
         self.plan = settings.target(known).and_then(|target| settings.plan(target)).status(Status::Usage)?;
         self.plan.publish = self.plan.publish.take().or(publish);

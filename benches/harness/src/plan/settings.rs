@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use corelane::Address;
 use serde::Deserialize;
 
 use super::bounds::{messages_per_second, percent, time, within};
@@ -210,14 +209,14 @@ impl Settings {
 
     /// What the target is called, and what is said to it, as far as the settings tell.
     ///
-    /// `started` is the address of a server that was started for the run, and what is usually said to it.
-    pub(crate) fn target(&self, started: Option<(&Address, Dialect)>) -> Result<Target, Refusal> {
+    /// `started` is a server that was started for the run.
+    pub(crate) fn target(&self, started: Option<Target>) -> Result<Target, Refusal> {
         let mut target = match (&self.target, started) {
             (Some(_), Some(_)) => {
                 return Err(Refusal::new("server", "starts its own target: leave out TARGET"));
             }
             (Some(text), None) => Target::parse(text)?,
-            (None, Some((address, dialect))) => Target::new(dialect, address),
+            (None, Some(started)) => started,
             (None, None) => {
                 return Err(Refusal::new("target", "none: say tcp://IP:PORT or the like, or --server NAME"));
             }
@@ -567,7 +566,8 @@ mod tests {
                 Some("frames") => Dialect::Frames,
                 _ => Dialect::Echo,
             };
-            let target = settings.target(Some((&"127.0.0.1:7".parse().unwrap(), dialect))).unwrap();
+            let address = "127.0.0.1:7".parse().unwrap();
+            let target = settings.target(Some(Target::new(dialect, &address))).unwrap();
             settings.plan(target).unwrap_or_else(|refusal| panic!("{}: {refusal}", file.display()));
             files += 1;
         }
