@@ -19,7 +19,7 @@ fn connections_bytes_and_reasons_are_counted() {
             Flow::Continue
         }
     });
-    let deadlines = Deadlines { first_byte: Some(Duration::from_millis(200)), ..Deadlines::default() };
+    let deadlines = Deadlines { first_byte: Some(Duration::from_secs(3)), ..Deadlines::default() };
     let server = TestServer::with(Server::new().deadlines(deadlines), script);
     let mut echoes: Vec<_> = (0..3).map(|_| server.client()).collect();
     for client in &mut echoes {

@@ -52,7 +52,7 @@ fn wrk() {
     for path in ["/plaintext", "/json", "/slow?ms=2", "/alloc"] {
         let (example, address) = serve(&[]);
         let url = format!("http://{address}{path}");
-        let Some(text) = run("wrk", &["-t1", "-c20", "-d1s", &url]) else { return };
+        let Some(text) = run("wrk", &["-t1", "-c20", "-d1s", "--timeout", "30s", &url]) else { return };
         assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
         assert!(answered(example) > 0);
     }
@@ -66,7 +66,9 @@ fn wrk_that_pipelines() {
         .unwrap();
     let (example, address) = serve(&[]);
     let url = format!("http://{address}/plaintext");
-    let Some(text) = run("wrk", &["-t1", "-c20", "-d1s", "-s", script.to_str().unwrap(), &url]) else {
+    let Some(text) =
+        run("wrk", &["-t1", "-c20", "-d1s", "--timeout", "30s", "-s", script.to_str().unwrap(), &url])
+    else {
         return;
     };
     assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
@@ -237,8 +239,13 @@ fn a_drain_under_load_breaks_no_reply() {
 #[test]
 fn slow_heads_are_closed_by_their_deadline_and_hold_up_nobody() {
     let (example, address) = serve(&["--head-deadline", "2"]);
-    let mut slow: Vec<Client> = (0..200).map(|_| Client::connect(&Address::Tcp(address))).collect();
-    slow.iter_mut().for_each(|client| client.send(b"GET /fast HTTP/1.1\r\nHost: a\r\nx: "));
+    let slow: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut client = Client::connect(&Address::Tcp(address));
+            client.send(b"GET /fast HTTP/1.1\r\nHost: a\r\nx: ");
+            client
+        })
+        .collect();
     let mut honest = Client::connect(&Address::Tcp(address));
     let (mut open, mut rounds) = (slow, 0);
     // A byte now and then is no progress.

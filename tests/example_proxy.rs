@@ -374,6 +374,8 @@ fn an_upstream_that_comes_back_is_used_again() {
     let upstream = Upstream::new();
     let address = upstream.address.clone();
     drop(upstream);
+    // A child that another test is starting may hold the listener for a moment longer.
+    wait_for_nobody_at(&Address::Tcp(address.parse().unwrap()));
     let (mut proxy, at) = proxy(&[&address], &[]);
     expect_reset(&at);
     proxy.hear("cannot connect to ");

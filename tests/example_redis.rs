@@ -108,7 +108,15 @@ fn every_command_answers_as_redis_does() {
             ("CONFIG GET save", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n"),
             ("CONFIG GET appendonly", "*2\r\n$10\r\nappendonly\r\n$2\r\nno\r\n"),
         ] {
-            ask(&mut client, line, reply);
+            if reply == ":100\r\n" {
+                // Less if this took a while.
+                client.send(&words(line));
+                let left = String::from_utf8(self::line(&mut client)).unwrap();
+                let left: u32 = left.trim().trim_start_matches(':').parse().unwrap();
+                assert!((40..=100).contains(&left), "{line}: {left}");
+            } else {
+                ask(&mut client, line, reply);
+            }
         }
         client.send(b"QUIT\r\nPING\r\n");
         assert_eq!(client.receive_all(), b"+OK\r\n");
@@ -302,7 +310,7 @@ fn messages_reach_the_subscribers_of_every_reactor() {
 
 #[test]
 fn only_who_waits_for_messages_may_be_idle() {
-    let (_example, address) = serve(&["--reactors", "1", "--idle", "1"]);
+    let (_example, address) = serve(&["--reactors", "1", "--idle", "4"]);
     let mut member = connect(address);
     ask(&mut member, "SUBSCRIBE news", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
     let mut idle = connect(address);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use corelane::http1::Config;
 use support::cases::{Case, Mirror, table};
 use support::http::serve;
-use support::{Client, TempDir, eventually};
+use support::{Client, DEADLINE, TempDir, eventually};
 
 /// Comes behind every case: whoever is still there closes behind it.
 const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n";
@@ -127,10 +127,10 @@ fn is_whole(bytes: &[u8]) -> bool {
 }
 
 /// The statuses with which the requests in `bytes` are answered.
-fn ask(client: &mut Client, bytes: &[u8]) -> Vec<u16> {
+fn ask(client: &mut Client, bytes: &[u8], patience: Duration) -> Vec<u16> {
     // A server that refuses early may have closed before all was sent.
     let _ = client.write_all(bytes);
-    client.set_read_patience(PATIENCE);
+    client.set_read_patience(patience);
     let mut received = Vec::new();
     let _ = client.read_to_end(&mut received);
     let text = String::from_utf8_lossy(&received);
@@ -174,11 +174,16 @@ fn whatever_they_refuse_we_refuse() {
     for (table, cases) in &tables {
         for Case { name, bytes, .. } in cases {
             let stream = [bytes, NEXT].concat();
-            let ours = taken(&ask(&mut served.client(), &stream));
+            let ours = taken(&ask(&mut served.client(), &stream, PATIENCE));
             for proxy in proxies.iter().flatten() {
-                let theirs = ask(&mut Client::Unix(UnixStream::connect(&proxy.socket).unwrap()), &stream);
-                stricter += u32::from(ours < taken(&theirs));
+                let connect = || Client::Unix(UnixStream::connect(&proxy.socket).unwrap());
+                let mut theirs = ask(&mut connect(), &stream, PATIENCE);
                 let place = format!("{table}: {name}");
+                if ours > taken(&theirs) && !known.contains_key(place.as_str()) {
+                    // Before anybody complains: it may only have been slow.
+                    theirs = ask(&mut connect(), &stream, DEADLINE);
+                }
+                stricter += u32::from(ours < taken(&theirs));
                 if ours > taken(&theirs) && !known.contains_key(place.as_str()) {
                     let program = proxy.socket.file_stem().unwrap().display();
                     unexplained.push(format!("{place}: we take {ours}, {program} says {theirs:?}"));

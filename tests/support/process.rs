@@ -37,6 +37,8 @@ impl TempDir {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("corelane-{}-{count}", std::process::id()));
+        // One of an earlier process of this number, which was killed.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Self(path)
     }

@@ -41,7 +41,7 @@ fn a_limit_that_nothing_meets_is_a_failure() {
 #[test]
 fn a_grid_is_measured_place_by_place() {
     let arguments = "sweep --server builtin --connections-list 1,4 --size-list 64,1k --server-reactors-list 1,2 \
-                     --duration 200ms --warmup 0s";
+                     --duration 600ms --warmup 0s";
     let result = result("sweep", arguments);
     let labels = labels(&result);
     assert_eq!(labels.len(), 8);
