@@ -75,18 +75,14 @@ fn a_sweep_fails_if_a_schedule_was_not_kept() {
     assert_eq!(result["partial"], false);
 }
 
-/// However busy the machine is, nothing that waited for the end of a pause can have been answered before it.
+/// A generator that did not count from when a message was due would be some 200 ms off.
 #[test]
 fn the_self_test_compares_with_arithmetic() {
-    let arguments = "self-test --duration 1200ms --pause 300ms --every 600ms --attempts 5 --rate 200";
+    let arguments = "self-test --duration 1200ms --pause 300ms --every 600ms --attempts 5 --rate 200 \
+                     --allow 150ms";
     let (ended, result) = ended_with_result("self-test", arguments);
-    assert!([0, 1].contains(&ended.status), "{}", ended.stderr);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
     let checks = result["targets"][0]["checks"].as_array().unwrap();
     let names: Vec<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
     assert!(["every message", "p75", "p90", "p99", "p99.9", "p100"].iter().all(|name| names.contains(name)));
-    for check in checks.iter().filter(|check| check["name"].as_str().unwrap().starts_with('p')) {
-        let detail = check["detail"].as_str().unwrap();
-        let difference: f64 = detail.rsplit_once(", ").unwrap().1.trim_end_matches(" ms").parse().unwrap();
-        assert!(difference > -1.0, "{check}");
-    }
 }

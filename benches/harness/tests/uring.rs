@@ -203,11 +203,11 @@ fn an_interrupted_run_tells_what_it_had() {
 
 #[test]
 fn the_self_test_holds_for_this_engine_too() {
-    let arguments = "self-test --engine uring --duration 2s --pause 500ms --every 1s --attempts 5";
+    let arguments =
+        "self-test --engine uring --duration 2s --pause 500ms --every 1s --attempts 5 --allow 200ms";
     let (ended, result) = ended_with_result("uring-self-test", arguments);
     if is_offered(&ended) {
-        // However busy the machine is, every message was sent and measured.
-        assert!([0, 1].contains(&ended.status), "{}", ended.stderr);
+        assert_eq!(ended.status, 0, "{}", ended.stderr);
         assert!(support::checks(&result).contains(&("every message", true)), "{}", ended.stdout);
     }
 }

@@ -22,13 +22,10 @@ use server::PausingServer;
 /// Percentiles that are compared. The median falls between the pauses, where nothing waits.
 const QUANTILES: [f64; 6] = [0.75, 0.9, 0.95, 0.99, 0.999, 1.0];
 
-/// What is left to the machine: waking a thread, and moving the replies of a whole pause.
-const MACHINE: Duration = Duration::from_micros(1_500);
-
 /// Compare the generator with arithmetic: a server with known pauses, and the latencies they must cause.
 ///
-/// Fails (status 1) if a percentile is further from the arithmetic one than the histogram's precision and the time
-/// that the machine takes to wake a thread allow.
+/// Fails (status 1) if a percentile is further from the arithmetic one than the histogram's precision. What the machine
+/// takes to wake a thread is less than that, unless others are at work on it: `--allow` is for those.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_override_self = true)]
 pub(crate) struct Args {
@@ -47,6 +44,9 @@ pub(crate) struct Args {
     /// How often to try, as others at work on the machine disturb both sides.
     #[arg(long, default_value_t = 3, value_name = "N")]
     attempts: usize,
+    /// How much more than the histogram's precision a percentile may be late, on a machine with other work.
+    #[arg(long, default_value = "0s", value_name = "TIME")]
+    allow: Span,
     /// Which client is tested [default: corelane].
     #[arg(long, value_enum, value_name = "ENGINE")]
     engine: Option<Engine>,
@@ -110,7 +110,7 @@ fn try_once(args: &Args) -> Result<(RunResult, Result<()>)> {
         }
         let start = measured.tally.begun.context("the load did not begin")?;
         let expected = arithmetic(args, start, &pauses);
-        target.checks.extend(compare(&measured.tally, &expected));
+        target.checks.extend(compare(&measured.tally, &expected, args.allow.0));
         result.targets.push(target);
         Ok(())
     });
@@ -131,7 +131,7 @@ fn arithmetic(args: &Args, start: std::time::Instant, pauses: &[server::Pause]) 
     latencies
 }
 
-fn compare(tally: &Tally, expected: &Latencies) -> Vec<Check> {
+fn compare(tally: &Tally, expected: &Latencies, allowed: Duration) -> Vec<Check> {
     let Some(measured) = &tally.phases.reply.corrected else { return Vec::new() };
     let same = expected.count() == measured.count();
     let mut checks = vec![Check {
@@ -147,17 +147,17 @@ fn compare(tally: &Tally, expected: &Latencies) -> Vec<Check> {
             continue;
         };
         let precision = precision(measured, expected_ns.max(measured_ns));
-        let allowed = precision + MACHINE.as_nanos() as u64;
-        let difference = measured_ns.abs_diff(expected_ns);
         checks.push(Check {
             name: format!("p{}", quantile * 100.0),
             asserted: format!(
-                "{:.3} ms by arithmetic, within the histogram's {:.3} ms and {:.3} ms of the machine",
+                "{:.3} ms by arithmetic, within the histogram's {:.3} ms{}",
                 expected_ns as f64 / 1e6,
                 precision as f64 / 1e6,
-                MACHINE.as_nanos() as f64 / 1e6
+                if allowed.is_zero() { String::new() } else { format!(", and {} more", Span(allowed)) }
             ),
-            held: difference <= allowed,
+            // No message can have been answered before its pause was over.
+            held: measured_ns + precision >= expected_ns
+                && measured_ns <= expected_ns + precision + allowed.as_nanos() as u64,
             detail: Some(format!(
                 "measured {:.3} ms, {:+.3} ms",
                 measured_ns as f64 / 1e6,

@@ -395,9 +395,12 @@ mod tests {
         }
         let tally = recorder.finish(3 * SECOND);
         let corrected = tally.phases.reply.corrected.unwrap();
-        for (quantile, expected) in [(0.75, 500_000.0), (0.9, 800_000.0), (0.999, 998_000.0)] {
+        // Within the three digits that a histogram keeps.
+        for (quantile, expected) in
+            [(0.75, 500_000.0), (0.9, 800_000.0), (0.999, 998_000.0), (1.0, 1_000_000.0)]
+        {
             let got = corrected.quantile_us(quantile).unwrap();
-            assert!((got - expected).abs() <= expected / 1_000.0 + 1_000.0, "{quantile}: {got}");
+            assert!((got - expected).abs() <= expected / 1_000.0, "{quantile}: {got}");
         }
         assert!(tally.phases.reply.raw.unwrap().max_us().unwrap() < 101.0);
     }
