@@ -2,6 +2,7 @@
 //!
 //! Called by the commands that load a server which they start themselves.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -152,6 +153,24 @@ fn command_line(name: &str, reactors: Option<usize>, publishes: bool) -> Result<
 fn unknown(name: &str) -> String {
     let names: Vec<_> = SERVERS.iter().map(|known| known.0).collect();
     format!("--server: no `{name}`: it is neither {BUILT_IN}, {} nor a command line", names.join(", "))
+}
+
+/// Servers of others that say what they are, and how they are asked. Any other program might serve instead of answering;
+/// of corelane's own and the peers the commit and the lock files tell.
+const VERSIONS: [(&str, &str); 3] = [("haproxy", "-v"), ("nginx", "-v"), ("redis-server", "--version")];
+
+/// What a server of others calls itself: the first line that its program says of its version.
+pub(crate) fn version(pid: u32) -> Option<String> {
+    let program = PathBuf::from(format!("/proc/{pid}/exe"));
+    let name = match std::fs::read_link(&program).ok()?.file_name()?.to_str()? {
+        // It goes by what it is called as: Debian has a link to the one that checks files.
+        "redis-check-rdb" => "redis-server".to_owned(),
+        name => name.to_owned(),
+    };
+    let (called, flag) = VERSIONS.iter().find(|(called, _)| *called == name)?;
+    let output = Command::new(program).arg0(called).arg(flag).stdin(Stdio::null()).output().ok()?;
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    String::from_utf8_lossy(&text).lines().next().map(str::to_owned)
 }
 
 /// The path of a program beside this one, which is built if it is not there.

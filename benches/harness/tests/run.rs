@@ -255,6 +255,15 @@ fn peers_are_loaded_by_name() {
 }
 
 #[test]
+fn servers_of_others_tell_their_version() {
+    for (server, says) in [("peer-nginx", "nginx version: "), ("peer-redis", "Redis server v=")] {
+        let result = result("run-version", &format!("run --server {server} --duration 200ms --warmup 0s"));
+        let version = &result["targets"][0]["server"]["version"];
+        assert!(version.as_str().is_some_and(|version| version.starts_with(says)), "{version}");
+    }
+}
+
+#[test]
 fn unix_sockets_are_loaded() {
     let path = scratch("run-unix.sock");
     let exe = env!("CARGO_BIN_EXE_corelane-bench");

@@ -16,7 +16,7 @@ use crate::plan::{self, Engine, Load, Plan, Refusal, Settings};
 use crate::protocol;
 use crate::result::{Check, Cost, Generator, ServerInfo, Target};
 use crate::scenario::{self, Facts, Scenario};
-use crate::servers::Started;
+use crate::servers::{self, Started};
 use crate::worker::spread;
 use crate::{interrupt, listener};
 
@@ -177,7 +177,7 @@ impl Session {
         ServerInfo {
             address: Some(plan.target.to_string()),
             command: self.started.as_ref().map(|started| started.command.clone()),
-            version: None,
+            version: self.server.first().and_then(|&pid| servers::version(pid)),
             processes: probe.processes(),
             reactors: self.settings.server_reactors.and_then(|reactors| reactors.try_into().ok()),
             cpus: self.settings.server_cpus.as_ref().map(CpuList::numbers),
