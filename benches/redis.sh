@@ -3,7 +3,7 @@
 #
 #   benches/redis.sh [ROW ..]     plain, deep, spin, half, two; fast-plain, fast-deep
 #
-# ROUNDS (11) and REQUESTS (200000) make a run longer or shorter. For each row it prints the median of the
+# ROUNDS (11) and REQUESTS (200000) make a run longer or shorter; what is printed goes to benches/results too. For each row it prints the median of the
 # ratios of neighbouring runs, their quartiles, the median rates, and the server's CPU time per request and the
 # median of its ratios.
 #
@@ -36,6 +36,12 @@ if [[ -z ${SKIP_BUILD:-} ]]; then
     cargo build --release --quiet --example redis
     cargo build --release --quiet -p corelane-bench
 fi
+
+# What is printed is kept, under the names of the rows.
+result=benches/results/redis
+for row in "$@"; do result+=-$row; done
+mkdir -p benches/results
+exec > >(exec tee "$result.txt")
 
 # start_example NAME CPUS REACTORS OPTION ..: on a free port; pid and port go to files of that name.
 start_example() {

@@ -2,7 +2,8 @@
 # What the scripts of the claims and peers-echo.sh share; to be sourced. A claim's script prints a table and then a line
 # `CLAIM: reproduced|refuted|undecided: FIGURES`; refuted says whether it is more or less than was claimed.
 #
-# ROUNDS and SLICE make a run longer or shorter; SKIP_BUILD=1 measures what is built. The server runs on CPU 0 and the
+# ROUNDS and SLICE make a run longer or shorter; SKIP_BUILD=1 measures what is built. What is printed goes to
+# benches/results too, as claim-SCRIPT.txt or SCRIPT.txt. The server runs on CPU 0 and the
 # client on CPU 1 unless the script says otherwise.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -20,6 +21,14 @@ clean_up() {
     rm -rf "$scratch"
 }
 trap clean_up EXIT
+
+# What is printed is kept.
+name=$(basename "$0" .sh)
+case $0 in
+*claims/*) name=claim-$name ;;
+esac
+mkdir -p benches/results
+exec > >(exec tee "benches/results/$name.txt")
 
 build() {
     [[ -z ${SKIP_BUILD:-} ]] || return 0
