@@ -67,6 +67,10 @@ fn settings_that_make_no_sense_are_refused() {
         ("find-max tcp://127.0.0.1:1 --load closed", "--rate: a closed loop has none"),
         ("sweep tcp://127.0.0.1:1 --server-reactors-list 1,2", "--server-reactors-list: needs --server"),
         ("self-test --pause 2s --every 1s", "--pause must be"),
+        ("c10k --active 0", "--active must be more than 0"),
+        ("c100k --rounds 0", "--rounds must be at least 1"),
+        ("c1m --connections 0", "--connections must be 1 to"),
+        ("preflight --connections 0", "--connections must be 1 to"),
     ] {
         fails(bench(arguments), 2, says);
     }

@@ -12,7 +12,7 @@ use std::io::{Write, stdout};
 
 use anyhow::{Context, Result};
 
-use crate::outcome::{self, Status};
+use crate::outcome::{self, Status, WithStatus};
 
 pub(crate) use args::Args;
 pub(crate) use host::Host;
@@ -22,7 +22,7 @@ pub(crate) use text::line;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    args.check()?;
+    args.check().status(Status::Usage)?;
     let host = Host::read()?;
     let report = text::Report::new(&host, args);
     let text = match args.format {

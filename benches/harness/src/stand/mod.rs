@@ -18,6 +18,7 @@ mod talk;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::outcome::{Status, WithStatus};
 use crate::result::{Kind, RunResult};
 use crate::{interrupt, limits, preflight};
 
@@ -25,7 +26,7 @@ pub(crate) use args::Args;
 
 /// Runs the command of this name.
 pub(crate) fn run(command: &str, args: &Args) -> Result<()> {
-    args.check()?;
+    args.check().status(Status::Usage)?;
     limits::raise_descriptor_limit()?;
     let plan = plan::Plan::new(args)?;
     let mut result =
