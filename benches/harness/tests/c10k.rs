@@ -93,6 +93,46 @@ fn sizes_rounds_and_reactors_are_taken() {
     assert_holds(&report, &facts);
 }
 
+/// The wake storm of a run with so many messages in flight, and what its check says.
+fn storm(in_flight: &str) -> (Value, String) {
+    let file = scratch(&format!("c10k-in-flight-{in_flight}.json"));
+    let mut command = c10k(&["--connections", "200", "--duration", "0s", "--client-reactors", "1"]);
+    report({
+        command.args(["--in-flight", in_flight, "--json"]).arg(&file);
+        command
+    });
+    let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let checks = written["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == "wake storm").unwrap();
+    assert_eq!(check["held"], true);
+    (written["targets"][2].clone(), check["detail"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_storm_is_of_all_at_once_if_asked_for() {
+    let (storm, said) = storm("all");
+    let settings = &storm["settings"];
+    assert_eq!((&settings["in_flight_at_most"], &settings["most_in_flight"]), (&200.into(), &200.into()));
+    assert_holds(&said, &["sent all at once; 200 answered"]);
+}
+
+#[test]
+fn a_storm_that_is_paced_says_so() {
+    let (storm, said) = storm("3");
+    let settings = &storm["settings"];
+    assert_eq!((&settings["in_flight_at_most"], &settings["most_in_flight"]), (&3.into(), &3.into()));
+    assert_eq!(storm["counts"]["received"], 200);
+    assert_holds(&said, &["at most 3 in flight", "--in-flight all"]);
+}
+
+#[test]
+fn fewer_in_flight_than_reactors_are_refused() {
+    let mut command = c10k(&["--connections", "10", "--client-reactors", "3", "--in-flight", "2"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_holds(&text(&output.stderr), &["--in-flight must be at least 3"]);
+}
+
 #[test]
 fn the_descriptor_limit_is_named_and_what_fits_is_held() {
     let more = [

@@ -46,6 +46,8 @@ pub(crate) struct Need<'a> {
     pub(crate) connections: u64,
     /// How they are spread.
     pub(crate) layout: &'a Layout,
+    /// Messages in flight at a time; `None`: one on every connection.
+    pub(crate) in_flight: Option<u64>,
 }
 
 /// How a limit stands to what is needed.
@@ -274,14 +276,22 @@ fn network(host: &Host, need: &Need<'_>, totals: &Totals) -> Vec<Limit> {
             )
         }));
     }
-    if let (Some(packets), Some(wave), Role::Both) = (host.packet_backlog, host.wave(), need.role) {
+    if let (Some(packets), Role::Both) = (host.packet_backlog, need.role) {
         let name = "net.core.netdev_max_backlog";
         let needed = need.connections.saturating_mul(PACKETS_PER_REQUEST);
         let limit = Limit::new(name, "packets over loopback that wait for one CPU", packets, needed);
-        let advice =
-            || format!("{}, so that every connection can have a message under way", sysctl(name, needed));
-        limits.push(limit.exceeded(needed > packets, Verdict::Around, advice).around(|| {
-            format!("{} messages are under way at a time, connection after connection", count(wave))
+        let in_flight = need.in_flight.unwrap_or(need.connections).min(need.connections);
+        let is_paced = in_flight.saturating_mul(PACKETS_PER_REQUEST) <= packets;
+        let verdict = if is_paced { Verdict::Around } else { Verdict::Slower };
+        let advice = || {
+            let dropped = if is_paced { "" } else { "; a packet that is dropped is sent again, later" };
+            format!(
+                "{}, so that every connection can have a message under way{dropped}",
+                sysctl(name, needed)
+            )
+        };
+        limits.push(limit.exceeded(needed > packets, verdict, advice).around(|| {
+            format!("{} messages are under way at a time, connection after connection", count(in_flight))
         }));
     }
     if let Some([low, pressure, high]) = host.tcp_mem {

@@ -24,7 +24,8 @@ impl Report {
         let connections = args.connections;
         let asked = Asked { connections, server_reactors: 1, client_reactors: 1, ..Asked::default() };
         let layout = Layout::new(&asked, host);
-        let limits = judge(host, &Need { role: args.role, connections, layout: &layout });
+        let need = Need { role: args.role, connections, layout: &layout, in_flight: host.wave() };
+        let limits = judge(host, &need);
         Self { connections, role: args.role, layout, limits }
     }
 
@@ -185,6 +186,23 @@ mod tests {
         assert!(backlog.around.as_ref().unwrap().contains("250 messages"), "{backlog:?}");
         assert!(backlog.advice.as_ref().unwrap().contains("netdev_max_backlog=40000"), "{backlog:?}");
         assert_eq!(limit(&report(&host, 250, Role::Both), backlog.name).verdict, Verdict::Fits);
+    }
+
+    #[test]
+    fn a_storm_that_is_not_paced_is_told_to_lose_packets() {
+        let mut host = host(20_000);
+        host.packet_backlog = Some(1_000);
+        let asked = Asked { connections: 10_000, server_reactors: 1, client_reactors: 1, ..Asked::default() };
+        let layout = Layout::new(&asked, &host);
+        for (in_flight, verdict) in
+            [(None, Verdict::Slower), (Some(251), Verdict::Slower), (Some(250), Verdict::Around)]
+        {
+            let need = Need { role: Role::Both, connections: 10_000, layout: &layout, in_flight };
+            let limits = judge(&host, &need);
+            let backlog = limits.iter().find(|limit| limit.name == "net.core.netdev_max_backlog").unwrap();
+            assert_eq!(backlog.verdict, verdict, "{in_flight:?}");
+            assert_eq!(backlog.advice.as_ref().unwrap().contains("dropped"), verdict == Verdict::Slower);
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The command line of `c10k`, `c100k` and `c1m`, which differ in their defaults only.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::cpu::CpuList;
@@ -44,6 +45,11 @@ pub(crate) struct Args {
     /// Messages that every connection that talks carries at least, even if that takes longer.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(super) rounds: u32,
+    /// Messages in flight at a time on all connections together, 1 or more; `all`: as many as connections, so that the
+    /// wake storm is of all in the same moment [default: a quarter of the packets that the host queues for a CPU
+    /// (net.core.netdev_max_backlog), so that it drops none over loopback].
+    #[arg(long, value_name = "N|all")]
+    pub(super) in_flight: Option<InFlight>,
     /// How long a reply may take, and a dial, before the run fails.
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(super) deadline: Duration,
@@ -92,6 +98,28 @@ pub(crate) struct Args {
     #[command(flatten)]
     #[serde(skip)]
     pub(super) output: output::Args,
+}
+
+/// How many messages may be in flight at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum InFlight {
+    /// One on every connection.
+    All,
+    #[serde(untagged)]
+    Most(u64),
+}
+
+impl FromStr for InFlight {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(Self::All),
+            (_, Ok(most @ 1..)) => Ok(Self::Most(most)),
+            _ => bail!("must be a number from 1, or `all`"),
+        }
+    }
 }
 
 impl Args {
@@ -147,7 +175,16 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!((args.connections, args.size, args.rounds), (10_000, 64, 1));
         assert_eq!((args.duration, args.deadline), (Duration::from_secs(10), Duration::from_secs(10)));
-        assert_eq!((args.reactors, args.client_reactors), (None, None));
+        assert_eq!((args.reactors, args.client_reactors, args.in_flight), (None, None, None));
+    }
+
+    #[test]
+    fn as_many_as_are_asked_for_may_be_in_flight() {
+        let in_flight = |more| parse(more).unwrap().in_flight.unwrap();
+        assert_eq!(in_flight("--in-flight all"), InFlight::All);
+        assert_eq!(in_flight("--in-flight 7"), InFlight::Most(7));
+        let shown = |in_flight| serde_json::to_string(&in_flight).unwrap();
+        assert_eq!((shown(InFlight::All), shown(InFlight::Most(7))), ("\"all\"".to_owned(), "7".to_owned()));
     }
 
     #[test]
@@ -166,6 +203,9 @@ mod tests {
             "--active NaN",
             "--steps 0",
             "--rounds 0",
+            "--in-flight 0",
+            "--in-flight -1",
+            "--in-flight some",
             "--deadline 0s",
             "--duration soon",
             "--no-pin --server-cpus 0",

@@ -234,6 +234,7 @@ impl<T: Fn(Event)> Caller<T> {
                 continue;
             }
             talking.under_way += 1;
+            talking.tally.in_flight = talking.tally.in_flight.max(talking.under_way);
             let message = session.begin(self.common.pattern, talking.talk.size, talking.due(now), now);
             let written = core.write(id, message);
             if !written.is_taken() {

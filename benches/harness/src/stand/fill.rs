@@ -130,16 +130,17 @@ pub(super) fn talk(run: &Run<'_>, label: &str, active: f64, talked: &Talked) -> 
     target.settings.insert("size".to_owned(), json!(run.args.size));
     target.settings.insert("active_percent".to_owned(), json!(active));
     target.settings.insert("active_connections".to_owned(), json!(tally.active));
-    target.settings.insert("in_flight_at_most".to_owned(), json!(run.plan.wave));
+    target.settings.insert("in_flight_at_most".to_owned(), json!(run.plan.in_flight.unwrap_or(tally.active)));
+    target.settings.insert("most_in_flight".to_owned(), json!(tally.in_flight));
     target.settings.insert("fewest_on_a_connection".to_owned(), json!(tally.fewest));
     target.settings.insert("most_on_a_connection".to_owned(), json!(tally.most));
     target.notes.push(format!(
-        "{} connections active, {} to {} messages of {} B on each, {} in flight at a time",
+        "{} connections active, {} to {} messages of {} B on each, at most {} in flight at a time",
         count(tally.active),
         count(tally.fewest.into()),
         count(tally.most.into()),
         run.args.size,
-        count(run.plan.wave.map_or(tally.active, |wave| wave.min(tally.active)))
+        count(tally.in_flight)
     ));
     target.started_unix_ms -= elapsed.as_millis() as u64;
     target.seconds = seconds;
@@ -193,15 +194,23 @@ fn generator(server: Option<f64>, client: Option<f64>) -> Generator {
     }
 }
 
-/// Whether every connection answered.
+/// Whether every connection answered, and how many of them were woken before the first had its reply.
 pub(super) fn storm_answered(storm: &Talked, connections: u64) -> Check {
     let Talked { tally, elapsed, .. } = storm;
+    let how = if tally.in_flight >= connections {
+        "all at once".to_owned()
+    } else {
+        format!(
+            "one after the other, at most {} in flight (--in-flight all: all at once)",
+            count(tally.in_flight)
+        )
+    };
     let is_whole = tally.fewest == 1 && tally.most == 1 || connections == 0;
     Check {
         name: "wake storm".to_owned(),
         asserted: format!("all {} connections answer a message, every byte right", count(connections)),
         held: tally.messages == connections && is_whole,
-        detail: Some(format!("{} answered in {elapsed:.2?}", count(tally.messages))),
+        detail: Some(format!("sent {how}; {} answered in {elapsed:.2?}", count(tally.messages))),
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::args::Args;
+use super::args::{Args, InFlight};
 use crate::cpu::CpuList;
 use crate::outcome::{self, Status};
 use crate::output::format::count;
@@ -18,8 +18,8 @@ pub(super) struct Plan {
     pub(super) client_reactors: usize,
     pub(super) server_cpus: CpuList,
     pub(super) client_cpus: CpuList,
-    /// Messages under way at a time on all connections together; null: one on each.
-    pub(super) wave: Option<u64>,
+    /// Messages in flight at a time on all connections together; null: one on each.
+    pub(super) in_flight: Option<u64>,
     /// Limits that are not met, whether there was a way around or not.
     pub(super) limits: Vec<Limit>,
 }
@@ -48,16 +48,20 @@ impl Plan {
             reactors = (1, 1);
             spread = layout(1, 1);
         }
-        let need = Need { role: Role::Both, connections: args.connections as u64, layout: &spread };
+        let server_reactors = args.reactors.unwrap_or(reactors.0);
+        let client_reactors = args.client_reactors.unwrap_or(reactors.1);
+        let in_flight = in_flight(args.in_flight, host, spread.client_processes * client_reactors as u64)?;
+        let need =
+            Need { role: Role::Both, connections: args.connections as u64, layout: &spread, in_flight };
         let mut limits = preflight::judge(host, &need);
         limits.retain(|limit| limit.verdict != Verdict::Fits);
         let plan = Self {
-            server_reactors: args.reactors.unwrap_or(reactors.0),
-            client_reactors: args.client_reactors.unwrap_or(reactors.1),
+            server_reactors,
+            client_reactors,
             layout: spread,
             server_cpus,
             client_cpus,
-            wave: host.wave(),
+            in_flight,
             limits,
         };
         plan.ensure_possible(host)?;
@@ -84,10 +88,10 @@ impl Plan {
         }
     }
 
-    /// Messages that one reactor of the clients may have under way.
+    /// Messages that one reactor of the clients may have in flight.
     pub(super) fn wave(&self) -> u64 {
         let reactors = self.layout.client_processes * self.client_reactors as u64;
-        self.wave.map_or(u64::MAX, |wave| (wave / reactors.max(1)).max(1))
+        self.in_flight.map_or(u64::MAX, |most| (most / reactors.max(1)).max(1))
     }
 
     /// What will be done, in a line.
@@ -119,6 +123,21 @@ impl Plan {
             )
         })
     }
+}
+
+/// How many messages may be in flight over all reactors of the clients, each of which has the same part of them.
+fn in_flight(asked: Option<InFlight>, host: &Host, reactors: u64) -> Result<Option<u64>> {
+    let most = match asked {
+        Some(InFlight::All) => None,
+        Some(InFlight::Most(most)) if most < reactors => {
+            let why =
+                format!("--in-flight must be at least {reactors}: one for each of the client's reactors");
+            return Err(outcome::ends(Status::Usage, why));
+        }
+        Some(InFlight::Most(most)) => Some(most),
+        None => host.wave(),
+    };
+    Ok(most.map(|most| (most / reactors.max(1)).max(1) * reactors.max(1)))
 }
 
 /// Those of the servers and those of the clients.

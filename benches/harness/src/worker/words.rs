@@ -253,6 +253,9 @@ pub(crate) struct Tally {
     pub(crate) verified: u64,
     /// Connections that carried messages.
     pub(crate) active: u64,
+    /// The most messages that were in flight at a time, on each reactor; of several, the sum.
+    #[serde(default)]
+    pub(crate) in_flight: u64,
     /// The messages of the connection that had the fewest, and of that which had the most.
     pub(crate) fewest: u32,
     pub(crate) most: u32,
@@ -269,6 +272,7 @@ impl Tally {
             messages: 0,
             verified: 0,
             active: 0,
+            in_flight: 0,
             fewest: u32::MAX,
             most: 0,
             seconds: Vec::new(),
@@ -297,6 +301,7 @@ impl Tally {
         self.messages += other.messages;
         self.verified += other.verified;
         self.active += other.active;
+        self.in_flight += other.in_flight;
         self.fewest = self.fewest.min(other.fewest);
         self.most = self.most.max(other.most);
         if self.seconds.len() < other.seconds.len() {
