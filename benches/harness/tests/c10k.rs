@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -76,6 +77,13 @@ fn a_small_run_tells_what_it_measured() {
     assert_eq!(talk["counts"]["verified_bytes"], talk["counts"]["received_bytes"]);
     assert!(talk["settings"]["fewest_on_a_connection"].as_u64().unwrap() >= 1);
     assert!(talk["server_cost"]["cpu_us_per_message"].as_f64().unwrap() > 0.0);
+    // Counted beside what is measured, or not counted where the kernel refuses, which is said then.
+    let calls = ["server_cost", "client_cost"].map(|side| &talk[side]["system_calls_per_message"]);
+    let said = talk["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap());
+    let said: Vec<_> = said.filter(|note| note.starts_with("system calls ")).collect();
+    assert_eq!(said.len(), 1, "{talk}");
+    let is_counted = said[0].starts_with("system calls were counted in a talk before");
+    assert!(calls.iter().all(|calls| calls.as_f64().is_some_and(|calls| calls > 0.1) == is_counted));
     assert_eq!(storm["counts"]["received"], 200);
     assert!(written["checks"].as_array().unwrap().iter().all(|check| check["held"] == true));
 }
@@ -225,6 +233,24 @@ fn a_server_that_falls_silent_is_named() {
     let run = Long::start(&["--deadline", "500ms"], "messages of 64 B");
     kill(run.server, Signal::SIGSTOP).unwrap();
     run.fails(3, &["did not arrive within 500ms"]);
+}
+
+/// While anything counts system calls, each costs more.
+#[test]
+fn nothing_counts_system_calls_while_messages_are_measured() {
+    let run = Long::start(&[], "messages of 64 B");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let counters = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", run.child.id())).unwrap();
+        let links = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("perf_event")).count()
+    };
+    while counters() > 0 {
+        assert!(Instant::now() < deadline, "{} counters", counters());
+        std::thread::yield_now();
+    }
+    kill(Pid::from_raw(run.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    run.fails(130, &["interrupted"]);
 }
 
 #[test]

@@ -68,11 +68,6 @@ impl SystemCalls {
         Ok(Self(counters))
     }
 
-    /// No counter.
-    pub(super) fn none() -> Self {
-        Self(Vec::new())
-    }
-
     /// Begins to count those of the calling thread.
     pub(crate) fn of_this_thread() -> Result<Self> {
         let this = 0;

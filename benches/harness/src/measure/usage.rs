@@ -15,7 +15,8 @@ use crate::result::Cost;
 pub(crate) struct Meter {
     pids: Vec<u32>,
     clocks: Vec<CpuClock>,
-    calls: Result<SystemCalls, String>,
+    /// `None`: nobody wants to know now.
+    calls: Option<Result<SystemCalls, String>>,
 }
 
 /// What was used up to one moment.
@@ -24,7 +25,7 @@ pub(crate) struct Used {
     pub(crate) cpu: Duration,
     pub(crate) voluntary: u64,
     pub(crate) involuntary: u64,
-    /// Since the meter was made, if they can be counted.
+    /// Since they are counted, if they are.
     pub(crate) system_calls: Option<u64>,
 }
 
@@ -32,22 +33,31 @@ impl Meter {
     /// For these processes. Their system calls are counted from now on, if the kernel lets us; also those of threads
     /// and processes that they start later.
     pub(crate) fn new(pids: Vec<u32>) -> Result<Self> {
+        let mut meter = Self::without_calls(pids)?;
+        meter.count_calls();
+        Ok(meter)
+    }
+
+    /// For these processes, whose system calls are not counted yet: counting slows each of them.
+    pub(crate) fn without_calls(pids: Vec<u32>) -> Result<Self> {
         let clock = |&pid: &u32| CpuClock::of_process(Pid::from_raw(pid.try_into()?));
         let clocks = pids.iter().map(clock).collect::<Result<_>>()?;
-        let calls = SystemCalls::of(&pids).map_err(|error| format!("{error:#}"));
-        Ok(Self { pids, clocks, calls })
+        Ok(Self { pids, clocks, calls: None })
+    }
+
+    /// Counts system calls from now on.
+    pub(crate) fn count_calls(&mut self) {
+        self.calls = Some(SystemCalls::of(&self.pids).map_err(|error| format!("{error:#}")));
     }
 
     /// Why system calls are not counted.
     pub(crate) fn uncounted(&self) -> Option<&str> {
-        self.calls.as_ref().err().map(String::as_str)
+        self.calls.as_ref()?.as_ref().err().map(String::as_str)
     }
 
     /// How many system calls there were so far; they are not counted any more.
     pub(crate) fn stop_counting(&mut self) -> Option<u64> {
-        let counted = self.calls.as_ref().ok()?.read().ok();
-        self.calls = Ok(SystemCalls::none());
-        counted
+        self.calls.take()?.ok()?.read().ok()
     }
 
     /// The CPU time alone, which is cheap to read.
@@ -65,7 +75,7 @@ impl Meter {
                 used.involuntary += involuntary;
             }
         }
-        if let Ok(calls) = &self.calls {
+        if let Some(Ok(calls)) = &self.calls {
             used.system_calls = Some(calls.read()?);
         }
         Ok(used)
@@ -136,6 +146,17 @@ mod tests {
         // Every yield is one; reads of the clock and other threads of the test add theirs.
         assert!(used.system_calls.is_none_or(|calls| calls >= turns), "{used:?}, {turns} turns");
         assert_eq!(used.system_calls.is_none(), meter.uncounted().is_some());
+    }
+
+    #[test]
+    fn calls_are_counted_only_while_they_are_to_be() {
+        let mut meter = Meter::without_calls(vec![std::process::id()]).unwrap();
+        assert_eq!((meter.read().unwrap().system_calls, meter.uncounted()), (None, None));
+        meter.count_calls();
+        let refused = meter.uncounted().is_some();
+        assert_eq!(meter.read().unwrap().system_calls.is_none(), refused);
+        assert_eq!(meter.stop_counting().is_none(), refused);
+        assert_eq!(meter.read().unwrap().system_calls, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 
 use super::args::Args;
 use super::run::{Drained, Run};
-use super::talk::{Held, Talked};
+use super::talk::{Counted, Held, Talked};
 use crate::latency::{Latencies, format_ns};
 use crate::measure::kernel::Counters;
 use crate::measure::memory;
@@ -171,6 +171,23 @@ pub(super) fn talk(run: &Run<'_>, label: &str, active: f64, talked: &Talked) -> 
     (target.server_cost, target.client_cost) = (Some(server_cost), Some(client_cost));
     target.skew = Some(Skew { connections: run.connections_by_reactor(), messages: by_reactor.clone() });
     target
+}
+
+/// What was counted in a talk before.
+pub(super) fn system_calls(target: &mut Target, counted: &Counted) {
+    let Counted { talked: Talked { tally, elapsed, server, client, .. }, refused } = counted;
+    for (cost, used) in [(&mut target.server_cost, server), (&mut target.client_cost, client)] {
+        let Some(cost) = cost else { continue };
+        let counted = used.cost(tally.messages, *elapsed, 1);
+        cost.system_calls = counted.system_calls;
+        cost.system_calls_per_message = counted.system_calls_per_message;
+    }
+    target.notes.push(refused.clone().unwrap_or_else(|| {
+        format!(
+            "system calls were counted in a talk before, over {} replies: counting slows every call",
+            count(tally.messages)
+        )
+    }));
 }
 
 fn second((index, (messages, latency)): (usize, &(u64, Latencies))) -> Second {

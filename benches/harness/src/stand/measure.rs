@@ -34,21 +34,22 @@ pub(super) fn all(args: &Args, plan: &Plan, stop: &AtomicBool, result: &mut RunR
     let held = run.hold(args.hold)?;
     fill::opened(&mut result.targets[0], &run, &before, &points, opening, held);
     fill::kernel_caches(&mut result.targets[0], caches.as_deref(), total);
+    let counted = run.talk_counted()?;
+    fill::connect(&mut result.targets[0], &counted.talked);
     let talked = run.talk(args.size, args.active, args.rounds, args.duration)?;
-    fill::connect(&mut result.targets[0], &talked);
-    result.targets.push(fill::talk(&run, fill::TALK, args.active, &talked));
+    let mut talk = fill::talk(&run, fill::TALK, args.active, &talked);
+    fill::system_calls(&mut talk, &counted);
+    result.targets.push(talk);
     let storm = run.talk(args.size, 100.0, 1, Duration::ZERO)?;
     result.targets.push(fill::talk(&run, fill::STORM, 100.0, &storm));
     result.checks.push(fill::storm_answered(&storm, total));
     run.hold(args.hold)?;
     let after = run.memory(total)?;
     fill::after_traffic(&mut result.targets[0], &points, after);
-    let uncounted = run.server_meter.uncounted().map(str::to_owned);
     let drained = run.end()?;
     fill::drained(result, &drained, total);
     fill::kernel(result, args, &counters);
     fill::memory_limit(result, args);
-    result.notes.extend(uncounted);
     Ok(())
 }
 

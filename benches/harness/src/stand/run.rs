@@ -68,7 +68,8 @@ impl<'a> Run<'a> {
         let (servers, listening) = starting.servers()?;
         let clients = starting.clients(listening, largest)?;
         let pids = |group: &[usize]| group.iter().map(|&who| starting.crew.pid(who)).collect();
-        let (server_meter, client_meter) = (Meter::new(pids(&servers))?, Meter::new(pids(&clients))?);
+        let server_meter = Meter::without_calls(pids(&servers))?;
+        let client_meter = Meter::without_calls(pids(&clients))?;
         let mut run = Self {
             args,
             plan,

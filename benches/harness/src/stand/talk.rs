@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::open::Patience;
 use super::run::Run;
-use crate::measure::Used;
+use crate::measure::{Meter, Used};
 use crate::outcome::{self, Status};
 use crate::output::format::count;
 use crate::worker::{Monotonic, Order, Talk, Tally, Word};
@@ -20,6 +20,17 @@ const LEAD_PER_WORKER: Duration = Duration::from_millis(4);
 
 /// How often the memory is read until it stays as it is.
 const SETTLING: Duration = Duration::from_millis(200);
+
+/// How long messages go back and forth while system calls are counted, at most.
+const COUNTED: Duration = Duration::from_millis(500);
+
+/// A talk in which system calls were counted; its times and rates are of no use.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) talked: Talked,
+    /// Why they were not counted.
+    pub(super) refused: Option<String>,
+}
 
 /// What came of a talk.
 #[derive(Debug)]
@@ -71,6 +82,18 @@ impl Run<'_> {
             self.progress.update(|| format!("holding them idle, {left:.1?} to go"));
             self.watch(left.min(Duration::from_millis(500)))?;
         }
+    }
+
+    /// Talks shortly as the run does later, and counts system calls: counting slows all of them, so it is done here.
+    pub(super) fn talk_counted(&mut self) -> Result<Counted> {
+        self.server_meter.count_calls();
+        self.client_meter.count_calls();
+        let uncounted = [&self.server_meter, &self.client_meter].into_iter().find_map(Meter::uncounted);
+        let refused = uncounted.map(str::to_owned);
+        let talked = self.talk(self.args.size, self.args.active, 1, self.args.duration.min(COUNTED))?;
+        self.server_meter.stop_counting();
+        self.client_meter.stop_counting();
+        Ok(Counted { talked, refused })
     }
 
     /// Has messages go back and forth on a share of the connections, for a time and at least some rounds.
