@@ -70,7 +70,16 @@ fn a_small_run_tells_what_it_measured() {
     let [idle, talk, storm] = [0, 1, 2].map(|index| &written["targets"][index]);
     assert_eq!(idle["counts"]["connections_opened"], 200);
     assert_eq!(idle["memory"][0]["points"].as_array().unwrap().len(), 5);
-    assert!(idle["memory"][0]["points"][0]["user_bytes"].as_u64().unwrap() > 100_000);
+    // User space (PSS, RSS) and kernel (caches, buffers) apart, in every point.
+    for series in idle["memory"].as_array().unwrap() {
+        for point in series["points"].as_array().unwrap() {
+            let [user, resident, kernel, buffers] =
+                ["user_bytes", "resident_bytes", "kernel_bytes", "buffer_bytes"]
+                    .map(|key| point[key].as_u64());
+            assert!(user > Some(100_000) && resident >= user && kernel > Some(100_000), "{point}");
+            assert!(buffers.is_some(), "{point}");
+        }
+    }
     assert_eq!(idle["phases"]["connect"]["raw"]["count"], 200);
     assert!(talk["messages_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(talk["phases"]["reply"]["raw"]["count"], talk["counts"]["received"]);
@@ -85,6 +94,12 @@ fn a_small_run_tells_what_it_measured() {
     let is_counted = said[0].starts_with("system calls were counted in a talk before");
     assert!(calls.iter().all(|calls| calls.as_f64().is_some_and(|calls| calls > 0.1) == is_counted));
     assert_eq!(storm["counts"]["received"], 200);
+    for target in [talk, storm] {
+        for kind in ["raw", "corrected"] {
+            let count = |phase: &str| target["phases"][phase][kind]["count"].as_u64().unwrap();
+            assert_eq!(count("first_byte"), count("reply"), "{target}");
+        }
+    }
     assert!(written["checks"].as_array().unwrap().iter().all(|check| check["held"] == true));
 }
 

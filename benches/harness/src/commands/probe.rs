@@ -73,15 +73,8 @@ impl Probe {
         if self.processes.is_empty() {
             return None;
         }
-        let sizes: Result<Vec<_>> = self.processes.iter().map(|pid| memory::sizes(*pid)).collect();
-        let sizes = self.or_problem("the server's memory", sizes)?;
-        Some(MemoryPoint {
-            connections,
-            user_bytes: sizes.iter().map(|sizes| sizes.pss).sum(),
-            resident_bytes: Some(sizes.iter().map(|sizes| sizes.rss).sum()),
-            kernel_bytes: memory::slab(),
-            buffer_bytes: memory::tcp_buffers(),
-        })
+        let point = memory::point(self.processes.iter().copied(), connections);
+        self.or_problem("the server's memory", point)
     }
 
     fn look_at_reactors(&self) -> Option<Reactors> {

@@ -4,15 +4,23 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-/// The proportional set size of a process in bytes: its resident memory, with what it shares with
-/// others counted in part (proc_pid_smaps(5)).
-///
-/// It holds what the process itself has allocated, not what the kernel keeps for its sockets.
-pub(crate) fn resident(pid: u32) -> Result<u64> {
-    sizes(pid).map(|sizes| sizes.pss)
+use crate::result::MemoryPoint;
+
+/// The memory of a server of these processes while it has so many connections: its own, and what the kernel has in use
+/// for whomever, apart.
+pub(crate) fn point(pids: impl IntoIterator<Item = u32>, connections: u64) -> Result<MemoryPoint> {
+    let sizes = pids.into_iter().map(sizes).collect::<Result<Vec<_>>>()?;
+    Ok(MemoryPoint {
+        connections,
+        user_bytes: sizes.iter().map(|sizes| sizes.pss).sum(),
+        resident_bytes: Some(sizes.iter().map(|sizes| sizes.rss).sum()),
+        kernel_bytes: slab(),
+        buffer_bytes: tcp_buffers(),
+    })
 }
 
-/// The memory of a process in bytes.
+/// The memory of a process in bytes (proc_pid_smaps(5)): what it has allocated itself, not what the kernel keeps for its
+/// sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
     /// What it shares with others counted in part.
@@ -112,10 +120,10 @@ mod tests {
     #[test]
     fn what_this_process_touches_is_resident() {
         let pid = std::process::id();
-        let before = resident(pid).unwrap();
+        let before = sizes(pid).unwrap().pss;
         let block = std::hint::black_box(vec![1_u8; 64 << 20]);
-        assert!(resident(pid).unwrap() >= before + (32 << 20));
         let sizes = sizes(pid).unwrap();
+        assert!(sizes.pss >= before + (32 << 20));
         assert!(sizes.rss >= sizes.pss, "{sizes:?}");
         drop(block);
     }

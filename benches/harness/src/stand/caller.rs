@@ -254,13 +254,22 @@ impl<T: Fn(Event)> Caller<T> {
         received: &[u8],
         conn: &mut Conn<'_>,
     ) -> Result<Option<&'static [u8]>, String> {
-        if !session.take(self.common.pattern, received)? {
+        let missing = session.missing;
+        let is_complete = session.take(self.common.pattern, received)?;
+        let Stage::Talking(talking) = &mut self.stage else { return Ok(None) };
+        let size = talking.talk.size;
+        let is_first = missing == size;
+        if !is_first && !is_complete {
             return Ok(None);
         }
-        let Stage::Talking(talking) = &mut self.stage else { return Ok(None) };
         let now = Instant::now();
         let since = |then: Instant| now.saturating_duration_since(then);
-        let size = talking.talk.size;
+        if is_first {
+            talking.tally.count_first(since(session.due), since(session.sent));
+        }
+        if !is_complete {
+            return Ok(None);
+        }
         talking.tally.count(since(session.due), since(session.sent), since(talking.begun), size);
         session.messages += 1;
         let goes_on = talking.goes_on(session.messages, now);

@@ -151,6 +151,19 @@ mod tests {
         }
     }
 
+    /// Echoes the first byte of each message at once, and the rest after a while.
+    fn hesitate(mut stream: TcpStream) {
+        stream.set_nodelay(true).unwrap();
+        let mut message = [0; SIZE];
+        while stream.read_exact(&mut message).is_ok() {
+            let begun = stream.write_all(&message[..1]);
+            thread::sleep(Duration::from_millis(20));
+            if begun.and_then(|()| stream.write_all(&message[1..])).is_err() {
+                return;
+            }
+        }
+    }
+
     /// A client of two reactors, and what they tell.
     fn start(target: SocketAddr) -> (Client, Receiver<Event>) {
         let assignment = Assignment {
@@ -168,16 +181,16 @@ mod tests {
 
     /// What the first reactor that has something to tell tells of ten messages on four connections.
     fn talk_to(treat: fn(&mut Vec<u8>) -> bool) -> Event {
-        talk_in_waves(treat, u64::MAX)
+        talk_in_waves(move |stream| serve(stream, treat), u64::MAX)
     }
 
-    fn talk_in_waves(treat: fn(&mut Vec<u8>) -> bool, wave: u64) -> Event {
+    fn talk_in_waves(serve: impl Fn(TcpStream) + Copy + Send + 'static, wave: u64) -> Event {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut client, events) = start(listener.local_addr().unwrap());
         client.dial(4).unwrap();
         for _ in 0..4 {
             let (stream, _) = listener.accept().unwrap();
-            thread::spawn(move || serve(stream, treat));
+            thread::spawn(move || serve(stream));
         }
         while client.opened() < 4 {
             assert!(events.try_recv().is_err());
@@ -209,11 +222,22 @@ mod tests {
         assert_eq!((tally.messages, tally.fewest, tally.most, tally.active), (20, 10, 10, 2));
         assert_eq!((tally.corrected.count(), tally.raw.count(), tally.connect.count()), (20, 20, 2));
         assert_eq!(tally.verified, 2_000);
+        assert_eq!((tally.first_corrected.count(), tally.first_raw.count()), (20, 20));
+    }
+
+    #[test]
+    fn the_first_byte_has_a_time_of_its_own() {
+        let Event::Talked(tally) = talk_in_waves(hesitate, u64::MAX) else { panic!("no tally") };
+        assert_eq!((tally.first_raw.count(), tally.raw.count()), (20, 20));
+        let (first, last) = (tally.first_raw.quantile_us(0.0), tally.raw.quantile_us(0.0));
+        assert!(last.unwrap() > 19e3 && first < last, "{first:?} {last:?}");
     }
 
     #[test]
     fn every_connection_gets_its_turn_in_a_narrow_wave() {
-        let Event::Talked(tally) = talk_in_waves(|_| true, 1) else { panic!("no tally") };
+        let Event::Talked(tally) = talk_in_waves(|stream| serve(stream, |_| true), 1) else {
+            panic!("no tally")
+        };
         assert_eq!((tally.messages, tally.fewest, tally.most, tally.active), (20, 10, 10, 2));
     }
 

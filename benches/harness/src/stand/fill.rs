@@ -91,7 +91,9 @@ pub(super) fn opened(
         ));
     }
     target.notes.push(
-        "kernel memory is that of all caches of objects (Slab), for both ends of every connection".to_owned(),
+        "kernel memory is that of all caches of objects (Slab), for both ends of every connection; TCP buffers \
+         (sockstat) are of both ends too, and apart: the user memory (PSS, resident) is the servers' alone"
+            .to_owned(),
     );
 }
 
@@ -110,9 +112,6 @@ pub(super) fn kernel_caches(target: &mut Target, before: Option<&[memory::Cache]
     target
         .notes
         .push(format!("bytes a connection, both ends, in the caches that grew most: {}", grown.join(", ")));
-    if let Some(pages) = memory::tcp_pages() {
-        target.notes.push(format!("pages of TCP buffers with all connections idle: {}", count(pages)));
-    }
 }
 
 /// How long the dials took, which the clients tell with their first tally.
@@ -146,6 +145,11 @@ pub(super) fn talk(run: &Run<'_>, label: &str, active: f64, talked: &Talked) -> 
     target.seconds = seconds;
     target.messages_per_second = messages as f64 / seconds;
     target.phases = Phases {
+        first_byte: Phase {
+            corrected: Some(tally.first_corrected.clone()),
+            raw: Some(tally.first_raw.clone()),
+            ..Phase::default()
+        },
         reply: Phase {
             corrected: Some(tally.corrected.clone()),
             raw: Some(tally.raw.clone()),

@@ -228,9 +228,7 @@ impl<'a> Run<'a> {
 
     /// The memory at this number of connections.
     pub(super) fn memory(&self, connections: u64) -> Result<MemoryPoint> {
-        let of = |&who: &usize| memory::resident(self.crew.pid(who));
-        let user_bytes = self.servers.iter().map(of).sum::<Result<u64>>()?;
-        Ok(MemoryPoint { connections, user_bytes, kernel_bytes: memory::slab(), ..MemoryPoint::default() })
+        memory::point(self.servers.iter().map(|&who| self.crew.pid(who)), connections)
     }
 
     /// Ends the servers by SIGTERM while all connections stand, then the clients.

@@ -246,6 +246,9 @@ pub(crate) struct Tally {
     pub(crate) corrected: Latencies,
     /// From when it was sent.
     pub(crate) raw: Latencies,
+    /// The same until the first byte of each reply.
+    pub(crate) first_corrected: Latencies,
+    pub(crate) first_raw: Latencies,
     /// From the dial to the open connection, of those opened since the last talk.
     pub(crate) connect: Latencies,
     pub(crate) messages: u64,
@@ -268,6 +271,8 @@ impl Tally {
         Self {
             corrected: Latencies::new(),
             raw: Latencies::new(),
+            first_corrected: Latencies::new(),
+            first_raw: Latencies::new(),
             connect: Latencies::new(),
             messages: 0,
             verified: 0,
@@ -277,6 +282,12 @@ impl Tally {
             most: 0,
             seconds: Vec::new(),
         }
+    }
+
+    /// Counts the first byte of a reply.
+    pub(crate) fn count_first(&mut self, corrected: Duration, raw: Duration) {
+        self.first_corrected.record(corrected.as_nanos() as u64);
+        self.first_raw.record(raw.as_nanos() as u64);
     }
 
     /// Counts a reply of `bytes` that came so long after the beginning.
@@ -297,6 +308,8 @@ impl Tally {
     pub(crate) fn add(&mut self, other: &Self) -> Result<()> {
         self.corrected.merge(&other.corrected)?;
         self.raw.merge(&other.raw)?;
+        self.first_corrected.merge(&other.first_corrected)?;
+        self.first_raw.merge(&other.first_raw)?;
         self.connect.merge(&other.connect)?;
         self.messages += other.messages;
         self.verified += other.verified;
@@ -323,8 +336,10 @@ mod tests {
     fn tallies_are_added() {
         let ms = Duration::from_millis;
         let mut one = Tally { active: 2, fewest: 4, most: 6, ..Tally::new() };
+        one.count_first(ms(2), ms(1));
         one.count(ms(2), ms(1), ms(100), 64);
         let mut other = Tally { active: 1, fewest: 5, most: 9, ..Tally::new() };
+        other.count_first(ms(3), ms(2));
         other.count(ms(4), ms(3), ms(2_500), 64);
         other.count(ms(4), ms(3), ms(10), 64);
         one.add(&other).unwrap();
@@ -333,6 +348,7 @@ mod tests {
         let seconds: Vec<_> = one.seconds.iter().map(|second| second.0).collect();
         assert_eq!(seconds, [2, 0, 1]);
         assert_eq!((one.corrected.count(), one.raw.count()), (3, 3));
+        assert_eq!((one.first_corrected.count(), one.first_raw.count()), (2, 2));
     }
 
     #[test]
