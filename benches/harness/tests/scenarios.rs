@@ -95,9 +95,20 @@ fn slow_writer() {
     scenario("slow-writer", more, &["honest ones answered", "slow ones intact"]);
 }
 
+/// What the check of this name tells beside that it held.
+fn detail(result: &Value, name: &str) -> String {
+    let checks = result["targets"][0]["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == name).unwrap();
+    check["detail"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn slowloris() {
-    scenario("slowloris", "--hostile 50", &["honest ones answered", "the others were there"]);
+    let result = scenario("slowloris", "--hostile 50", &["honest ones answered", "the others were there"]);
+    // The server inside the program has no deadline.
+    let told = detail(&result, "the others were there");
+    assert!(told.starts_with("6 did; 6 let in, 0 refused, 0 cut off"), "{told}");
+    assert!(told.contains("6 standing at the end: the target has no deadline"), "{told}");
 }
 
 #[test]
@@ -129,6 +140,8 @@ fn hostile() {
     let result = scenario("hostile", "--hostile 100", &["honest ones answered", "the others were there"]);
     let phases = &result["targets"][0]["phases"]["reply"];
     assert!(phases["corrected"]["p99_9_us"].as_f64().unwrap() > 0.0, "the result is the honest ones' tail");
+    let told = detail(&result, "the others were there");
+    assert!(told.starts_with("12 did; "), "{told}");
 }
 
 #[test]

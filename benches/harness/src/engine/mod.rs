@@ -30,7 +30,9 @@ use crate::protocol::{self, Material};
 use crate::result::Second;
 pub(crate) use pace::{Pace, Position};
 pub(crate) use recorder::Recorder;
-pub(crate) use tally::{LatestSecond, ReactorUse, Tally};
+#[cfg(test)]
+pub(crate) use tally::CrowdTally;
+pub(crate) use tally::{LatestSecond, ReactorUse, Tally, Wave};
 pub(crate) use usage::Usage;
 
 /// How often replies are looked for that are late.
@@ -151,6 +153,13 @@ impl Common {
     /// How many of `whole` a reactor has.
     fn part(&self, whole: usize, reactor: usize) -> usize {
         (whole + self.reactors - 1 - reactor) / self.reactors
+    }
+
+    /// Which of the crowd of all processes a reactor has.
+    fn crowd_of(&self, reactor: usize) -> impl Iterator<Item = usize> + use<> {
+        let Share { process, processes, crowd, .. } = self.share;
+        let reactors = self.reactors;
+        (0..self.part(crowd, reactor)).map(move |nth| process + processes * (reactor + reactors * nth))
     }
 }
 

@@ -52,21 +52,27 @@ impl Outlet<'_, '_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Which of the crowd; `None`: a measured connection.
-    pub(super) antic: Option<u8>,
+    pub(super) antic: Option<u32>,
+    /// Of a measured connection; of the crowd nobody asks.
     pub(super) since: u64,
 }
 
-const TIME_BITS: u32 = 56;
+/// Set in the number of a dial that is for one of the crowd.
+const OF_CROWD: u64 = 1 << 63;
 
 impl Wanted {
     pub(super) fn token(self) -> u64 {
-        let kind = self.antic.map_or(0, |kind| u64::from(kind) + 1);
-        kind << TIME_BITS | self.since & ((1 << TIME_BITS) - 1)
+        match self.antic {
+            Some(member) => OF_CROWD | u64::from(member),
+            None => self.since & !OF_CROWD,
+        }
     }
 
     pub(super) fn of_token(token: u64) -> Self {
-        let kind = (token >> TIME_BITS) as u8;
-        Self { antic: kind.checked_sub(1), since: token & ((1 << TIME_BITS) - 1) }
+        match token & OF_CROWD {
+            0 => Self { antic: None, since: token },
+            _ => Self { antic: Some(token as u32), since: 0 },
+        }
     }
 }
 
@@ -79,8 +85,8 @@ mod tests {
         for wanted in [
             Wanted { antic: None, since: 0 },
             Wanted { antic: None, since: 123_456_789_012 },
-            Wanted { antic: Some(0), since: 7 },
-            Wanted { antic: Some(5), since: (1 << TIME_BITS) - 1 },
+            Wanted { antic: Some(0), since: 0 },
+            Wanted { antic: Some(u32::MAX), since: 0 },
         ] {
             assert_eq!(Wanted::of_token(wanted.token()), wanted);
         }

@@ -32,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) wave_latency: Latencies,
     /// Connections that came and went as the scenario has it.
     pub(crate) cycles: u64,
+    /// Those of them that did not end in good order although their client did.
+    pub(crate) ended_badly: u64,
     pub(crate) crowd: CrowdTally,
     /// Lines that were published, and deliveries of them.
     pub(crate) published: u64,
@@ -65,6 +67,12 @@ pub(crate) struct CrowdTally {
     /// Replies to them that came whole and right.
     pub(crate) answered: u64,
     pub(crate) standing: u64,
+    /// Of those asked for, each counted once however often it came back: those that did what they are there for.
+    pub(crate) members_acted: u64,
+    /// Those that did, or that the target refused or cut off.
+    pub(crate) members_met: u64,
+    /// Those that had a whole and right reply, or that the target refused or cut off.
+    pub(crate) members_intact: u64,
 }
 
 /// One reactor of the generator in the measured time.
@@ -126,11 +134,15 @@ impl Tally {
         }
         self.wave_latency.merge(&other.wave_latency)?;
         self.cycles += other.cycles;
+        self.ended_badly += other.ended_badly;
         self.crowd.opened += other.crowd.opened;
         self.crowd.refused += other.crowd.refused;
         self.crowd.cut_off += other.crowd.cut_off;
         self.crowd.answered += other.crowd.answered;
         self.crowd.standing += other.crowd.standing;
+        self.crowd.members_acted += other.crowd.members_acted;
+        self.crowd.members_met += other.crowd.members_met;
+        self.crowd.members_intact += other.crowd.members_intact;
         self.published += other.published;
         self.delivered += other.delivered;
         self.reactors.extend_from_slice(&other.reactors);

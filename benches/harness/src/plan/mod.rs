@@ -9,6 +9,8 @@ mod mix;
 mod refusal;
 mod schedule;
 mod settings;
+#[cfg(test)]
+pub(crate) use settings::tests;
 pub(crate) mod span;
 mod target;
 mod title;

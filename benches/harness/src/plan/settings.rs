@@ -457,7 +457,7 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -468,7 +468,8 @@ mod tests {
         settings: Settings,
     }
 
-    fn plan(flags: &str) -> Result<Plan, Refusal> {
+    /// The plan that these flags of `run` make.
+    pub(crate) fn plan(flags: &str) -> Result<Plan, Refusal> {
         let words = ["run", "tcp://127.0.0.1:7"].into_iter().chain(flags.split_whitespace());
         let settings = Cli::try_parse_from(words).unwrap().settings;
         settings.plan(settings.target(None)?)

@@ -5,6 +5,7 @@ use crate::plan::End;
 
 pub(super) fn checks(facts: &Facts<'_>, end: End) -> Vec<Check> {
     let (cycles, opened) = (facts.tally.cycles, facts.tally.counts.connections_opened);
+    let badly = facts.tally.ended_badly;
     let how = match end {
         End::Fin => "ended by the client's FIN and then the target's",
         End::Rst => "ended by the client's RST",
@@ -13,8 +14,10 @@ pub(super) fn checks(facts: &Facts<'_>, end: End) -> Vec<Check> {
     let went = held(
         "came and went",
         format!("connections were opened and {how}"),
-        cycles > 0 && facts.tally.counts.connections_lost == 0,
-        Some(format!("{opened} opened, {cycles} of them ended in the time of the load")),
+        cycles > 0 && facts.tally.counts.connections_lost == 0 && badly == 0,
+        Some(format!(
+            "{opened} opened, {cycles} of them ended in the time of the load, {badly} of all with a reset instead"
+        )),
     );
     vec![went, facts.answered()]
 }

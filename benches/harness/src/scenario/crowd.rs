@@ -1,6 +1,10 @@
 //! Honest connections beside others that behave badly: the honest ones are served as if they were alone.
+//!
+//! What a target does to the others is its own affair: one with deadlines cuts them off, one without holds them. It is
+//! told, and not judged. Judged is that they were there and did what they are there for: else the rest proves nothing.
 
 use super::{Check, Facts, held};
+use crate::plan::Mischief;
 
 pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     let mut answered = facts.answered();
@@ -10,31 +14,49 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     vec![facts.opened(), facts.kept(), answered, crowd(facts)]
 }
 
-/// That there was a crowd at all: without one the rest would prove nothing.
+/// That each of the crowd did what it should, or was kept from it by the target.
 fn crowd(facts: &Facts<'_>) -> Check {
     let crowd = facts.tally.crowd;
     let asked = facts.plan.crowd.count as u64;
-    let tried = crowd.opened + crowd.refused;
+    let fate = match crowd.cut_off {
+        0 => "the target has no deadline that one of them met in this time, and holds them",
+        _ => "the target does not put up with all of them",
+    };
     held(
         "the others were there",
-        format!("{asked} connections that behave badly tried to stand beside them"),
-        tried >= asked,
+        format!(
+            "each of {asked} connections {}, or the target turned it away",
+            doing(&facts.plan.crowd.kinds)
+        ),
+        crowd.members_met >= asked && (crowd.members_acted > 0 || asked == 0),
         Some(format!(
-            "{} let in, {} refused, {} cut off by the target, {} standing at the end; {} whole and right replies",
-            crowd.opened, crowd.refused, crowd.cut_off, crowd.standing, crowd.answered
+            "{} did; {} let in, {} refused, {} cut off by the target, {} standing at the end: {fate}; {} whole and \
+             right replies",
+            crowd.members_acted, crowd.opened, crowd.refused, crowd.cut_off, crowd.standing, crowd.answered
         )),
     )
 }
 
-/// Those who ask properly, only slowly, get every byte, or are cut off.
+/// What those of these kinds are there for.
+fn doing(kinds: &[Mischief]) -> &'static str {
+    match kinds {
+        [Mischief::Silent] => "stood without a word",
+        [Mischief::SlowReader] => "asked ahead of what it read",
+        [Mischief::SlowWriter] => "sent a request in drops",
+        [Mischief::Slowloris] => "began a request without an end",
+        _ => "that behave badly did so",
+    }
+}
+
+/// Each of those who ask properly, only slowly, gets every byte, or is cut off.
 pub(super) fn slow(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = checks(facts);
-    let crowd = facts.tally.crowd;
+    let (asked, intact) = (facts.plan.crowd.count as u64, facts.tally.crowd.members_intact);
     checks.push(held(
         "slow ones intact",
-        "what slow ones asked for came whole and right, or the target cut them off",
-        crowd.answered > 0 || crowd.cut_off + crowd.refused > 0,
-        None,
+        format!("what each of {asked} slow ones asked for came whole and right, or the target cut it off"),
+        intact >= asked,
+        Some(format!("{intact} of {asked}; a slow writer takes a second for a request")),
     ));
     checks
 }

@@ -11,10 +11,12 @@ mod idle;
 mod load;
 mod partly_active;
 mod storms;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Tally;
+use crate::engine::{Tally, Wave};
 use crate::plan::{Load, Mischief, Plan, Refusal};
 use crate::result::Check;
 
@@ -172,13 +174,17 @@ impl Facts<'_> {
     /// Each wave reached every connection, and was answered on each.
     fn waves(&self, name: &str) -> Vec<Check> {
         let waves = &self.tally.waves;
-        let whole = waves.iter().filter(|wave| wave.sent > 0 && wave.answered == wave.sent).count();
-        let slowest = waves.iter().map(|wave| wave.last_ns).max().unwrap_or_default();
         let connections = self.plan.connections as u64;
-        let first = waves.first().is_some_and(|wave| wave.sent >= connections);
-        let text = format!("in each of {} rounds every connection was answered", waves.len());
+        let is_whole = |wave: &&Wave| wave.sent >= connections && wave.answered == wave.sent;
+        let whole = waves.iter().filter(is_whole).count();
+        let slowest = waves.iter().map(|wave| wave.last_ns).max().unwrap_or_default();
+        let rounds = match (&self.plan.load, self.plan.waves) {
+            (Load::Storm { rounds, .. }, _) => *rounds as usize,
+            (_, planned) => planned.map_or(0, |planned| planned.rounds as usize),
+        };
+        let text = format!("in each of {rounds} rounds every connection was answered");
         let detail =
             format!("{whole} whole; the last reply of the slowest after {:.1} ms", slowest as f64 / 1e6);
-        vec![held(name, text, first && whole == waves.len(), Some(detail))]
+        vec![held(name, text, rounds > 0 && whole == rounds, Some(detail))]
     }
 }

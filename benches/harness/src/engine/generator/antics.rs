@@ -23,39 +23,50 @@ const GARBAGE: usize = 256;
 impl Generator {
     /// Dials those of the crowd that are not there.
     pub(super) fn dial_crowd(&mut self, core: &mut Core<'_>, now: u64) {
-        for kind in std::mem::take(&mut self.crowd.to_dial) {
-            self.dial(core, Wanted { antic: Some(kind), since: now });
+        for member in std::mem::take(&mut self.crowd.to_dial) {
+            self.dial(core, Wanted { antic: Some(member), since: now });
         }
     }
 
-    pub(super) fn crowd_opened(&mut self, conn: &mut Conn<'_>, index: u8, number: u64, now: u64) -> Session {
+    pub(super) fn crowd_opened(
+        &mut self,
+        conn: &mut Conn<'_>,
+        member: u32,
+        number: u64,
+        now: u64,
+    ) -> Session {
         let mut session = Session::new(number, u32::MAX);
-        let kind = self.crowd.kind(index).unwrap_or(Mischief::Silent);
+        let kind = self.crowd.kind(member).unwrap_or(Mischief::Silent);
         let mut ticks = 0;
         self.crowd.opened(conn.id());
-        match kind {
-            Mischief::Silent | Mischief::SlowWriter => {}
+        let acted = match kind {
+            Mischief::Silent => true,
+            Mischief::SlowWriter => false,
             Mischief::SlowReader => {
                 let id = conn.id();
                 conn.pause();
                 self.ask_ahead(conn.core(), &mut session, id, now);
+                session.talk.unanswered() > 0
             }
             Mischief::Slowloris => {
                 let (begin, _) = self.wire.endless();
-                conn.write(&begin);
                 // Not all in the same tick.
                 ticks = self.rng.usize(..SLOWLORIS);
+                conn.write(&begin).is_taken()
             }
             Mischief::Reset => {
                 self.wire.ask(&mut session.talk, (now, now), Purpose::Proof, |parts| {
                     conn.write_slices(parts).is_taken()
                 });
+                // It is not done yet.
+                false
             }
-            Mischief::Garbage => {
-                conn.write(&self.garbage());
-            }
+            Mischief::Garbage => conn.write(&self.garbage()).is_taken(),
+        };
+        if acted {
+            self.crowd.acted(member);
         }
-        session.antic = Some(Box::new(Antic { index, kind, drops: Vec::new(), sent: 0, ticks }));
+        session.antic = Some(Box::new(Antic { member, kind, drops: Vec::new(), sent: 0, ticks }));
         self.check_opened();
         session
     }
@@ -77,8 +88,8 @@ impl Generator {
         if matches!(self.stage, Stage::Loading | Stage::Waiting) {
             self.dial_crowd(core, now);
         }
-        for index in (0..self.crowd.members.len()).rev() {
-            let Some(&id) = self.crowd.members.get(index) else { continue };
+        for index in (0..self.crowd.standing.len()).rev() {
+            let Some(&id) = self.crowd.standing.get(index) else { continue };
             let Some(session) = sessions.get_mut(id) else { continue };
             let Some(mut antic) = session.antic.take() else { continue };
             match antic.kind {
@@ -96,6 +107,7 @@ impl Generator {
                 }
                 Mischief::Reset => {
                     session.is_ending = true;
+                    self.crowd.acted(antic.member);
                     core.abort(id);
                 }
                 Mischief::Garbage => {
@@ -130,6 +142,7 @@ impl Generator {
         let drop = left.len().min(antic.drops.len().div_ceil(DROPS));
         if core.write(id, &left[..drop]).is_taken() {
             antic.sent += drop;
+            self.crowd.acted(antic.member);
         }
     }
 
@@ -141,7 +154,8 @@ impl Generator {
         input: &mut Input<'_>,
         now: u64,
     ) -> Flow {
-        let kind = session.antic.as_ref().map_or(Mischief::Silent, |antic| antic.kind);
+        let silent = (Mischief::Silent, u32::MAX);
+        let (kind, member) = session.antic.as_ref().map_or(silent, |antic| (antic.kind, antic.member));
         if !matches!(kind, Mischief::SlowReader | Mischief::SlowWriter) {
             input.take_all();
             return Flow::Continue;
@@ -151,7 +165,7 @@ impl Generator {
         loop {
             match self.wire.hear(&mut session.talk, &mut rest, now) {
                 Ok(None) => break,
-                Ok(Some(_)) => self.crowd.answered(),
+                Ok(Some(_)) => self.crowd.answered(member),
                 Err(wrong) => {
                     self.fail_with(
                         Status::WrongData,
@@ -177,7 +191,7 @@ impl Generator {
 
     pub(super) fn crowd_closed(&mut self, id: ConnId, session: &Session) {
         if let Some(antic) = &session.antic {
-            self.crowd.closed(id, antic.index, !session.is_ending);
+            self.crowd.closed(id, antic.member, !session.is_ending);
         }
     }
 }

@@ -32,7 +32,7 @@ impl Generator {
         if let Some(source) = sources.get(number % sources.len().max(1)) {
             dial = dial.from_ip((*source).into());
         }
-        if wanted.antic.and_then(|kind| self.crowd.kind(kind)) == Some(Mischief::SlowReader) {
+        if wanted.antic.and_then(|member| self.crowd.kind(member)) == Some(Mischief::SlowReader) {
             let receive_buffer = Some(SLOW_RECEIVE_BUFFER);
             dial = dial.options(SocketOptions { receive_buffer, ..SocketOptions::default() });
         }
@@ -150,7 +150,9 @@ impl Generator {
             self.recorder.error("unanswered");
         }
         match self.common.plan.load {
-            Load::Churn { .. } => {
+            Load::Churn { end, .. } => {
+                let is_good = matches!(reason, CloseReason::Local | CloseReason::PeerClosed);
+                self.recorder.tally.ended_badly += u64::from(end != End::Rst && !is_good);
                 self.recorder.tally.cycles += u64::from(self.stage == Stage::Loading);
                 if self.stage == Stage::Loading && now < self.recorder.end() {
                     self.dial(core, Wanted { antic: None, since: now });

@@ -144,7 +144,7 @@ impl Generator {
             outstanding: 0,
             waves_left: 0,
             next_wave: 0,
-            crowd: Crowd::new(plan, common.part(share.crowd, index)),
+            crowd: Crowd::new(plan, common.crowd_of(index)),
             rng: fastrand::Rng::with_seed(plan.seed ^ position.index as u64),
             late_after: plan.late_after.as_nanos() as u64,
             gauge: Gauge::new(plan),
@@ -289,7 +289,7 @@ impl Handler for Generator {
         self.opened += 1;
         let number = (self.opened - 1) * self.position.of as u64 + self.position.index as u64;
         match wanted.antic {
-            Some(kind) => Open::Accept(self.crowd_opened(conn, kind, number, now)),
+            Some(member) => Open::Accept(self.crowd_opened(conn, member, number, now)),
             None if self.stage == Stage::Done => Open::Refuse,
             None => Open::Accept(self.lane_opened(conn, wanted.since, number, now)),
         }
@@ -340,8 +340,8 @@ impl Handler for Generator {
     fn on_connect_error(&mut self, _: ConnId, error: ConnectError, core: &mut Core<'_>) {
         let wanted = Wanted::of_token(error.token);
         match wanted.antic {
-            Some(_) => {
-                self.crowd.refused();
+            Some(member) => {
+                self.crowd.refused(member);
                 self.check_opened();
             }
             None => self.dial_failed(&error, core),
