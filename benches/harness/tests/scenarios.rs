@@ -135,6 +135,30 @@ fn reconnect_storm() {
     }
 }
 
+/// A storm that came before the connections of the last were back lost count of them, and the run did not end.
+#[test]
+fn a_storm_waits_until_all_are_back_from_the_last() {
+    let slow = support::target(|mut stream| {
+        use std::io::{Read, Write};
+        let mut buffer = [0; 64];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            std::thread::sleep(std::time::Duration::from_millis(120));
+            if stream.write_all(&buffer[..length]).is_err() {
+                return;
+            }
+        }
+    });
+    for name in ["reset-storm", "reconnect-storm"] {
+        let arguments = format!(
+            "run tcp://{slow} --scenario {name} --connections 3 --duration 200ms --every 50ms --deadline 5s \
+             --warmup 0s --tolerance 100"
+        );
+        let result = result(&format!("scenario-slow-{name}"), &arguments);
+        assert!(checks(&result).iter().all(|(_, held)| *held), "{result}");
+        assert_eq!(counts(&result, "connections_opened"), 3 * 5, "four storms");
+    }
+}
+
 #[test]
 fn hostile() {
     let result = scenario("hostile", "--hostile 100", &["honest ones answered", "the others were there"]);

@@ -9,6 +9,9 @@ use crate::protocol::{Answered, Purpose};
 /// How long before a storm the requests are sent that it is to hit, in nanoseconds.
 const AHEAD: u64 = 200_000;
 
+/// How long a storm waits before it looks again whether all are back from the last, in nanoseconds.
+const NOT_BACK: u64 = 1_000_000;
+
 impl Generator {
     /// Begins the load.
     pub(super) fn go(&mut self, start: u64, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
@@ -271,8 +274,12 @@ impl Generator {
         self.check_finished();
     }
 
-    /// A storm comes: the requests that it is to hit are sent now, if any are.
+    /// A storm comes, once all are back from the last: the requests that it is to hit are sent now, if any are.
     pub(super) fn storm(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>, now: u64) {
+        if self.connecting > 0 {
+            self.next_wave = self.next_wave.max(now + NOT_BACK + AHEAD);
+            return self.set_alarm(core, now + NOT_BACK, Alarm::Storm, 0);
+        }
         if !matches!(self.common.plan.load, Load::Storm { in_flight: true, .. }) {
             return self.strike(sessions, core, now);
         }
