@@ -1,7 +1,7 @@
 //! The commands that load a target as a plan says: `run`, and those that run again and again.
 //!
 //! Each reads its flags, has the engine run, and makes a result of what that counted; `output` writes it. Called by
-//! `main` alone.
+//! `main`; `compare` judges, corrects and looks at servers as they do.
 
 pub(crate) mod added_latency;
 mod correction;
@@ -12,5 +12,5 @@ pub(crate) mod self_test;
 mod session;
 pub(crate) mod sweep;
 mod uring;
-mod verdict;
+pub(crate) mod verdict;
 mod watch;

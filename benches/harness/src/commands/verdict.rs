@@ -93,9 +93,9 @@ fn goes_on(load: &Load) -> bool {
 }
 
 /// Whether a schedule was kept, for the result.
-pub(super) fn schedule(plan: &Plan, tally: &Tally, broken: Option<&String>) -> Option<Check> {
+pub(crate) fn schedule(plan: &Plan, tally: &Tally, broken: Option<&String>) -> Option<Check> {
     (plan.load.is_open() && !tally.partial).then(|| Check {
-        name: "schedule kept".to_owned(),
+        name: Check::SCHEDULE.to_owned(),
         asserted: format!(
             "at most {}% of the messages were sent more than {} late or not at all, and the client was not short of CPU",
             plan.tolerance,
@@ -111,7 +111,7 @@ pub(super) fn schedule(plan: &Plan, tally: &Tally, broken: Option<&String>) -> O
 }
 
 /// Why the schedule of a run was not kept, if it was not.
-pub(super) fn broken_schedule(plan: &Plan, tally: &Tally) -> Option<String> {
+pub(crate) fn broken_schedule(plan: &Plan, tally: &Tally) -> Option<String> {
     if !plan.load.is_open() || tally.partial {
         return None;
     }

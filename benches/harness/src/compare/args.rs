@@ -93,6 +93,9 @@ pub(crate) struct Args {
     /// Sends later than this after their time are counted as late (of `rate`).
     #[arg(long, default_value = "1ms", value_parser = humantime::parse_duration)]
     late_after: Duration,
+    /// Percentage of sends that may be late, or never made, before the comparison fails (of `rate`).
+    #[arg(long, default_value_t = 1.0, value_name = "PERCENT")]
+    tolerance: f64,
     /// Connections under way at a time (of `churn`).
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
@@ -144,6 +147,9 @@ pub(super) struct Plan {
     /// What makes the plan for each server.
     #[serde(skip)]
     settings: Settings,
+    /// What the judgement of `run` goes by; servers differ in their address alone.
+    #[serde(skip)]
+    pub(super) judged: crate::plan::Plan,
     pub(super) server_cpus: CpuList,
     pub(super) rounds: usize,
     pub(super) seed: u64,
@@ -233,7 +239,7 @@ impl Plan {
         let settings = settings(args, mode, connections);
         let contestants = contestants(args)?;
         let target = what_is_said(args, &contestants)?;
-        settings.plan(target.clone())?;
+        let judged = settings.plan(target.clone())?;
         ensure!(
             mode.is_steady() || (target.dialect == Dialect::Echo && args.mix.is_none()),
             "other protocols and --mix go with --mode closed and rate"
@@ -243,6 +249,7 @@ impl Plan {
             path: target.path,
             mix: args.mix.clone(),
             settings,
+            judged,
             load: Load {
                 mode,
                 connections,
@@ -311,6 +318,9 @@ fn settings(args: &Args, mode: Mode, connections: usize) -> Settings {
         duration: Some(Span(args.slice)),
         warmup: Some(Span(args.warmup)),
         late_after: Some(Span(args.late_after)),
+        tolerance: Some(args.tolerance),
+        // How long does not matter to this client: it spins all the time.
+        spin: args.spin.then_some(Span(Duration::from_millis(1))),
         keys: Some(args.keys),
         resp: Some(args.resp),
         ..Settings::default()

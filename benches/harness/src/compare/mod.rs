@@ -8,39 +8,30 @@ mod args;
 mod contender;
 mod record;
 mod report;
+mod turns;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Error, Result, anyhow, bail};
 
 use crate::cpu::CpuClock;
-use crate::engine::{Hooks, Point, Progress, Tally};
+use crate::engine::{Hooks, Point, Progress};
 use crate::load::{self, Loader};
 use crate::measure::kernel::Counters;
 use crate::outcome::{Status, WithStatus, ends};
 use crate::output::format::moved;
-use crate::result::{Kind, RunResult, Slice, unix_ms};
+use crate::result::{Kind, RunResult, unix_ms};
 use crate::{interrupt, limits, pattern};
 
 pub(crate) use args::Args;
 use args::{Contestant, Plan};
 use contender::Contender;
 use record::record;
+use turns::Turns;
 
 /// How long a server's end may trail the loss of its connections.
 const END_PATIENCE: Duration = Duration::from_millis(200);
-
-/// What was measured of a server.
-#[derive(Debug)]
-struct Turns {
-    address: Option<SocketAddr>,
-    begun_unix_ms: u64,
-    slices: Vec<Slice>,
-    /// Of all slices together.
-    tally: Tally,
-}
 
 /// In the order of the plan's contestants.
 type Measured = Vec<Turns>;
@@ -54,20 +45,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stop = interrupt::flag()?;
 
     let mut result = RunResult::begin(Kind::Compare, "compare", &plan)?;
-    let none = |_: &Contestant| Turns {
-        address: None,
-        begun_unix_ms: 0,
-        slices: Vec::new(),
-        tally: Tally::default(),
-    };
-    let mut measured: Measured = plan.contestants.iter().map(none).collect();
+    let mut measured: Measured = plan.contestants.iter().map(|_| Turns::default()).collect();
     let before = Counters::read();
     let outcome = measure(&plan, &stop, &mut measured).map_err(|error| with_status(error, &stop));
     // They are of all servers: no turn can be told apart from the next.
     let kernel = moved(&Counters::read().since(&before));
-    report::fill(&mut result, &plan, measured);
+    let kept = report::fill(&mut result, &plan, measured);
     result.notes.push(format!("the kernel's counters, over all rounds: {kernel}"));
-    output.deliver(result, outcome)
+    output.deliver(result, outcome.and(kept))
 }
 
 /// Every failure of a measurement has to do with a server, unless it says otherwise.
@@ -103,7 +88,7 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
                 .and_then(|measured| ensure_alive(plan, &mut servers).map(|()| measured))
                 .map_err(|error| explain(error, plan, &mut servers, contestant, round))?;
             let turns = &mut measured[contestant];
-            turns.tally.merge(&Tally { series: Vec::new(), ..slice.tally.clone() })?;
+            turns.count(&slice.tally)?;
             turns.slices.push(record(round, position, &slice, others, plan));
         }
         report::progress(plan, round, measured);

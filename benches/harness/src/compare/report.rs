@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
+use anyhow::{Result, ensure};
+
 use super::args::{B, CONTROL, Contestant, Plan};
 use super::{Measured, Turns};
+use crate::commands::verdict;
 use crate::latency::format_ns;
 use crate::load::Mode;
+use crate::outcome::{Status, ends};
 use crate::plan::Dialect;
 use crate::result::{Cost, Generator, RunResult, ServerInfo, Slice, Target, against};
 use crate::stats;
@@ -18,9 +22,6 @@ const SATURATED: f64 = 0.97;
 
 /// By how much less than the client the server is busy if the client holds it up.
 const CLEARLY_LESS: f64 = 0.05;
-
-/// The share of late sends that puts a run in doubt.
-const MANY_LATE: f64 = 0.01;
 
 /// The CPU time of idle servers that puts a run in doubt.
 const NOT_IDLE: f64 = 0.02;
@@ -37,8 +38,8 @@ pub(super) fn progress(plan: &Plan, round: usize, measured: &[Turns]) {
     eprintln!("{line}");
 }
 
-/// Fills in what was measured.
-pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) {
+/// Fills in what was measured; fails if a schedule was not kept.
+pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) -> Result<()> {
     result.title = headline(plan, measured.iter().map(|turns| turns.slices.len()).min().unwrap_or(0));
     result.targets = plan
         .contestants
@@ -50,10 +51,23 @@ pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) {
     let compared = result.targets.iter().enumerate().filter(|(place, _)| ![B, CONTROL].contains(place));
     result.comparisons = against(compared.map(|(_, target)| target), b, Some(control));
     result.notes = result.targets.iter().flat_map(|target| notes(plan, target)).collect();
+    let broken: Vec<String> = result
+        .targets
+        .iter()
+        .flat_map(|target| target.checks.iter().map(move |check| (&target.label, check)))
+        .filter(|(_, check)| check.is_broken_schedule())
+        .filter_map(|(label, check)| Some(format!("{label}: {}", check.detail.as_ref()?)))
+        .collect();
+    ensure!(broken.is_empty(), ends(Status::GeneratorBehind, broken.join("; ")));
+    Ok(())
 }
 
 fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
     let Turns { address, begun_unix_ms, slices, tally } = turns;
+    let broken = verdict::broken_schedule(&plan.judged, &tally);
+    let was_measured = !slices.is_empty();
+    let schedule = || verdict::schedule(&plan.judged, &tally, broken.as_ref());
+    let checks = was_measured.then(schedule).flatten().into_iter().collect();
     let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
     let messages: u64 = slices.iter().map(|slice| slice.messages).sum();
     let is_started = contestant.running().is_none();
@@ -78,6 +92,7 @@ fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
     let client_cpus = plan.load.threads.min(plan.load.cpus.len());
     target.client_cost = Some(cost(&target, client_cpus, |slice| slice.client_utilisation));
     target.generator = generator(plan, &target);
+    target.checks = checks;
     target
 }
 
@@ -160,9 +175,8 @@ fn notes(plan: &Plan, target: &Target) -> Vec<String> {
     if let Mode::Rate { per_second, .. } = plan.load.mode {
         let late = median(|slice| slice.late as f64) / (per_second * plan.load.slice.as_secs_f64());
         if late > 0.0 {
-            let verdict = if late > MANY_LATE { ": too many" } else { "" };
             let share = late * 100.0;
-            notes.push(format!("{label}: {share:.2}% of the sends were late{verdict}"));
+            notes.push(format!("{label}: {share:.2}% of the sends were late"));
         }
     }
     if plan.load.firehose > 0 {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::target::{Slice, Target};
+use super::target::{Check, Slice, Target};
 use crate::stats::Estimate;
 
 /// A number of a slice: its name, which way it is better, and its value.
@@ -11,14 +11,17 @@ type Metric = (&'static str, Direction, fn(&Slice) -> f64);
 /// What servers that took turns are compared in.
 const METRICS: [Metric; 5] = [
     (RATE, Direction::Higher, |slice| slice.messages_per_second),
-    ("CPU/message", Direction::Lower, |slice| slice.server_cpu_us_per_message),
+    (COST, Direction::Lower, |slice| slice.server_cpu_us_per_message),
     ("p50", Direction::Lower, |slice| slice.p50_us),
     ("p99", Direction::Lower, |slice| slice.p99_us),
     ("p99.9", Direction::Lower, |slice| slice.p99_9_us),
 ];
 
-/// The one of them that the client can spoil.
+/// What a client spoils that is itself the limit.
 const RATE: &str = "rate";
+
+/// What stays true of a server whatever the client does.
+const COST: &str = "CPU/message";
 
 /// Fewer rounds allow no verdict: that so many fall on one side by chance has a probability of 1 in 32.
 const ENOUGH_ROUNDS: usize = 6;
@@ -45,7 +48,7 @@ pub(crate) struct Comparison {
     /// The two are instances of one server: the ratio shows the noise.
     pub(crate) control: bool,
     pub(crate) verdict: Verdict,
-    /// Why there is no verdict where the interval alone would allow one.
+    /// Why there is no verdict, if that is not the interval's doing alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
@@ -107,15 +110,12 @@ fn by_rounds(a: &Target, b: &Target, control: Option<&Target>) -> Vec<Comparison
             let (ratio_to_b, rounds) = ratio(a, b, value);
             let of_interval =
                 ratio_to_b.map_or(Verdict::Undecided, |ratio| Verdict::of(ratio, noise, better));
-            let bound = |target: &&Target| target.generator.as_ref().is_some_and(|g| g.generator_bound);
-            let reason = match [a, b].into_iter().find(bound) {
-                _ if of_interval == Verdict::Undecided => None,
-                _ if rounds < ENOUGH_ROUNDS => Some(format!("{rounds} rounds are too few")),
-                Some(target) if metric == RATE => {
-                    Some(format!("the client was the limit of {}", target.label))
-                }
-                _ => None,
+            let few = || {
+                let is_few = of_interval != Verdict::Undecided && rounds < ENOUGH_ROUNDS;
+                is_few.then(|| format!("{rounds} rounds are too few"))
             };
+            let involved: Vec<&Target> = [a, b].into_iter().chain(control).collect();
+            let reason = spoiled(metric, &involved).or_else(few);
             let verdict = if reason.is_some() { Verdict::Undecided } else { of_interval };
             let ours = Comparison {
                 a: a.label.clone(),
@@ -139,6 +139,17 @@ fn by_rounds(a: &Target, b: &Target, control: Option<&Target>) -> Vec<Comparison
             [Some(ours), theirs].into_iter().flatten()
         })
         .collect()
+}
+
+/// Why the number of some targets, the control last, allows no verdict whatever it is.
+fn spoiled(metric: &str, involved: &[&Target]) -> Option<String> {
+    let is_late = |target: &&&Target| target.checks.iter().any(Check::is_broken_schedule);
+    let is_bound = |target: &&&Target| target.generator.as_ref().is_some_and(|g| g.generator_bound);
+    if let Some(target) = involved.iter().find(is_late).filter(|_| metric != COST) {
+        return Some(format!("the schedule of {} was not kept", target.label));
+    }
+    let bound = involved.iter().take(2).find(is_bound).filter(|_| metric == RATE);
+    bound.map(|target| format!("the client was the limit of {}", target.label))
 }
 
 /// The median ratio over the rounds in which both were measured, and how many those are.
@@ -245,6 +256,41 @@ mod tests {
             (rate.verdict, rate.reason.as_deref()),
             (Verdict::Undecided, Some("5 rounds are too few"))
         );
+    }
+
+    #[test]
+    fn a_schedule_that_was_not_kept_allows_a_verdict_on_cost_alone() {
+        let of = |late: [bool; 3]| {
+            let mut targets = ["a", "b", "b'"].map(|label| with_rates(label, &[1.0; 6]));
+            for (target, late) in targets.iter_mut().zip(late) {
+                let name = format!("{} (one.json)", Check::SCHEDULE);
+                target.checks = vec![Check { name, held: !late, ..Check::default() }];
+                for slice in &mut target.slices {
+                    (slice.p50_us, slice.p99_us, slice.p99_9_us) = (1.0, 1.0, 1.0);
+                    slice.server_cpu_us_per_message = 1.0;
+                }
+            }
+            for slice in &mut targets[0].slices {
+                (slice.p50_us, slice.p99_us, slice.p99_9_us) = (2.0, 2.0, 2.0);
+                (slice.messages_per_second, slice.server_cpu_us_per_message) = (2.0, 2.0);
+            }
+            let [a, b, control] = &targets;
+            let compared = by_rounds(a, b, Some(control)).into_iter().filter(|c| !c.control);
+            compared.map(|c| (c.metric, c.verdict, c.reason.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        assert!(of([false; 3]).iter().all(|(_, verdict, _)| *verdict != Verdict::Undecided));
+        for (late, label) in
+            [([true, false, false], "a"), ([false, true, false], "b"), ([false, false, true], "b'")]
+        {
+            for (metric, verdict, reason) in of(late) {
+                if metric == COST {
+                    assert_eq!((verdict, reason.as_str()), (Verdict::Worse, ""));
+                } else {
+                    let why = format!("the schedule of {label} was not kept");
+                    assert_eq!((verdict, reason), (Verdict::Undecided, why), "{metric}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -353,6 +353,16 @@ pub(crate) struct Check {
     pub(crate) detail: Option<String>,
 }
 
+impl Check {
+    /// What the check of a schedule is called; results that were merged add where it comes from.
+    pub(crate) const SCHEDULE: &str = "schedule kept";
+
+    /// Whether it tells that the generator or the target did not keep the schedule.
+    pub(crate) fn is_broken_schedule(&self) -> bool {
+        !self.held && self.name.starts_with(Self::SCHEDULE)
+    }
+}
+
 /// One turn of a server that was measured by turns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Slice {
