@@ -75,7 +75,7 @@ pub(super) fn run(share: &Share<'_>, text: &'static Text, depth: usize) -> Resul
         .map_err(|error| connect::explain(error, target))?;
     let outcome = mark(share, &mut sockets, &publisher).and_then(|()| {
         sockets.push(publisher);
-        Broadcast::new(share, &sockets, text, depth)?.run(window)
+        Broadcast::new(share, &sockets, text, depth)?.run(window).inspect(|_| share.rest())
     });
     sockets.iter().for_each(connect::reset);
     outcome

@@ -15,7 +15,7 @@ const RECEIVE: u64 = 2;
 
 /// Runs one thread's part of the connections for a slice.
 pub(super) fn run(share: &Share<'_>, reset: bool) -> Result<Part> {
-    Churn::new(share, reset)?.run(share.window())
+    Churn::new(share, reset)?.run(share.window()).inspect(|_| share.rest())
 }
 
 /// A connection under way.

@@ -162,6 +162,10 @@ struct Shared<'a> {
     failed: AtomicBool,
     /// Threads whose connections all stand.
     ready: AtomicUsize,
+    /// Threads that have all their answers.
+    resting: AtomicUsize,
+    /// Whether connections may be closed.
+    released: AtomicBool,
     /// When the load begins: set when all threads are ready.
     start: OnceLock<u64>,
     opened: AtomicU64,
@@ -227,6 +231,15 @@ impl<'a> Share<'a> {
         Ok(start)
     }
 
+    /// Waits until whoever watches has seen the server with all its connections, and with nothing left to answer.
+    fn rest(&self) {
+        let shared = self.shared;
+        shared.resting.fetch_add(1, Ordering::AcqRel);
+        while !shared.released.load(Ordering::Acquire) && shared.ensure_going().is_ok() {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     /// Tells of seconds that are over.
     fn tell_seconds(&self, window: &mut Window<'_>) {
         while let Some(second) = window.recorder.next_to_tell() {
@@ -286,6 +299,8 @@ impl Loader {
             stop: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             ready: AtomicUsize::new(0),
+            resting: AtomicUsize::new(0),
+            released: AtomicBool::new(false),
             start: OnceLock::new(),
             opened: AtomicU64::new(0),
             answered: AtomicU64::new(0),

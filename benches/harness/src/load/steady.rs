@@ -49,7 +49,8 @@ fn tag(kind: u64, index: usize) -> u64 {
 pub(super) fn run(share: &Share<'_>) -> Result<Part> {
     let mut window = share.window();
     let sockets = connect::connect_all(share, &mut window)?;
-    let outcome = Steady::new(share, &sockets).and_then(|steady| steady.run(window));
+    let outcome =
+        Steady::new(share, &sockets).and_then(|steady| steady.run(window)).inspect(|_| share.rest());
     sockets.iter().for_each(connect::reset);
     outcome
 }

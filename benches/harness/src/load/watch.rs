@@ -25,7 +25,15 @@ pub(super) fn watch(
     let (warmup, slice) = (shared.load.warmup, shared.load.slice);
     let mut latest = LatestSecond::default();
     let mut points = [(warmup, Point::Begun), (warmup + slice, Point::Ended)].into_iter().peekable();
+    let is_over = || shared.released.load(Ordering::Relaxed) || shared.ensure_going().is_err();
     while !threads.iter().all(ScopedJoinHandle::is_finished) {
+        if !is_over() && shared.resting.load(Ordering::Acquire) == shared.load.threads {
+            for (_, point) in points.by_ref() {
+                hooks.reached(point)?;
+            }
+            hooks.reached(Point::Done)?;
+            shared.released.store(true, Ordering::Release);
+        }
         let now = shared.clock.now();
         let start = shared.start.get().copied();
         if start.is_none() && shared.ready.load(Ordering::Acquire) == shared.load.threads {
@@ -56,12 +64,6 @@ pub(super) fn watch(
         }
         let patience = if start.is_some() { NAP } else { Duration::from_millis(1) };
         thread::sleep(next.map_or(patience, |next| next.min(patience)));
-    }
-    if !shared.failed.load(Ordering::Relaxed) && !shared.stop.load(Ordering::Relaxed) {
-        for (_, point) in points {
-            hooks.reached(point)?;
-        }
-        hooks.reached(Point::Done)?;
     }
     Ok(())
 }
