@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::sched_getaffinity;
 use nix::sys::signal::{Signal, kill};
@@ -41,6 +42,11 @@ fn echo(mut stream: TcpStream, fault: &str) {
     static READS: AtomicUsize = AtomicUsize::new(0);
     let mut buffer = [0; 64 * 1024];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        match fault {
+            "slow" => thread::sleep(Duration::from_millis(30)),
+            "busy" => work(Duration::from_millis(1)),
+            _ => {}
+        }
         if READS.fetch_add(1, Ordering::Relaxed) > RIGHT_READS {
             match fault {
                 "wrong byte" => buffer[length / 2] ^= 0x20,
@@ -53,6 +59,14 @@ fn echo(mut stream: TcpStream, fault: &str) {
         if stream.write_all(&buffer[..length]).is_err() {
             return;
         }
+    }
+}
+
+/// Takes a CPU for a while.
+fn work(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
     }
 }
 
@@ -232,6 +246,22 @@ fn a_constant_rate_is_kept() {
         let count = server["phases"]["reply"]["corrected"]["count"].as_u64().unwrap();
         assert!((98..=102).contains(&count), "{count}");
     }
+}
+
+#[test]
+fn a_rate_that_is_not_the_servers_decides_nothing() {
+    let (slow, busy) = (server("slow"), server("busy"));
+    let more = ["--slice", "300ms", "--a", &slow, "--b", &busy];
+    let Some(written) = succeeds("bound", &more) else { return };
+    let generator = |target: usize| &written["targets"][target]["generator"];
+    // Neither side of A was busy; the server B had all that it can get of its CPU.
+    assert_eq!(generator(0)["generator_bound"], true, "{}", generator(0));
+    assert!(generator(0)["reason"].as_str().unwrap().contains("fill neither"), "{}", generator(0));
+    assert_eq!(generator(1)["generator_bound"], false, "{}", generator(1));
+    assert!(generator(1)["server_busiest"].as_f64().unwrap() > 0.0, "{}", generator(1));
+    let rate = &written["comparisons"][0];
+    assert_eq!((&rate["metric"], &rate["verdict"]), (&"rate".into(), &"undecided".into()));
+    assert_eq!(rate["reason"], "the client was the limit of A", "{rate}");
 }
 
 #[test]

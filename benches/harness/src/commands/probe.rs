@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::verdict::ServerUse;
-use crate::engine::{Tally, Usage};
+use super::verdict::{ServerUse, Threads, threads_of};
+use crate::engine::Tally;
 use crate::measure::{self, Meter, Reactors, Used, memory};
 use crate::output::format::count;
 use crate::plan::{Load, Plan};
@@ -16,9 +16,6 @@ use crate::result::{Cost, MemoryPoint, MemorySeries, Skew};
 /// The states in which memory is measured.
 const OPEN: &str = "open, each used by one message";
 const AFTER: &str = "after the load";
-
-/// What each thread of the server used, by its number.
-type Threads = Vec<(u32, Usage)>;
 
 /// A server, and what was seen of it so far. What cannot be seen is a problem that is told, and no error.
 #[derive(Debug, Default)]
@@ -111,11 +108,7 @@ impl Probe {
         }
         let (now, used) = (Instant::now(), meter.read());
         let used = self.or_problem("the server's CPU time", used);
-        self.begun = used.map(|used| (now, used, self.threads()));
-    }
-
-    fn threads(&self) -> Threads {
-        self.processes.iter().filter_map(|pid| Usage::of_process(*pid).ok()).flatten().collect()
+        self.begun = used.map(|used| (now, used, threads_of(&self.processes)));
     }
 
     /// The measured time ends.
@@ -127,7 +120,7 @@ impl Probe {
             }
             self.used = self.or_problem("what the server used", used).map(|used| {
                 let used = used.since(before);
-                let threads = ServerUse::between(&threads, &self.threads(), time.as_secs_f64());
+                let threads = ServerUse::between(&threads, &threads_of(&self.processes), time.as_secs_f64());
                 (time, used, threads)
             });
         }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::{Map, json};
 
 use super::probe::{self, Probe};
+use super::verdict::ServerUse;
 use super::watch::Watch;
 use super::{correction, uring, verdict};
 use crate::cpu::CpuList;
@@ -121,7 +122,8 @@ impl Session {
         let probe = hooks.probe.take();
         let server_cost = probe.cost(&tally, self.server_cpus());
         let server_share = server_cost.as_ref().and_then(|cost| cost.utilisation);
-        let generator = verdict::generator(plan, &tally, probe.server_use(), server_share);
+        let generator =
+            verdict::generator(plan, &tally, probe.server_use().map(ServerUse::demand), server_share);
         let facts = Facts { plan, tally: &tally, vanished: hooks.vanished.get() };
         let checks = if tally.partial { Vec::new() } else { scenario::checks(&facts) };
         let target = Target {

@@ -13,15 +13,23 @@ const EXHAUSTED: f64 = 0.97;
 /// What the threads of the server were doing in the measured time: for each, the share of the time in which it had
 /// a CPU, and in which it wanted one.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct ServerUse {
+pub(crate) struct ServerUse {
     threads: Vec<(f64, f64)>,
     /// CPU time of all of them, in seconds.
     pub(super) cpu_s: f64,
 }
 
+/// What each thread of a server used, by its number.
+pub(crate) type Threads = Vec<(u32, Usage)>;
+
+/// What the threads of these processes used so far. One that is gone is left out.
+pub(crate) fn threads_of(processes: &[u32]) -> Threads {
+    processes.iter().filter_map(|pid| Usage::of_process(*pid).ok()).flatten().collect()
+}
+
 impl ServerUse {
     /// Between two looks at its threads that are so many seconds apart.
-    pub(super) fn between(before: &[(u32, Usage)], after: &[(u32, Usage)], seconds: f64) -> Self {
+    pub(crate) fn between(before: &[(u32, Usage)], after: &[(u32, Usage)], seconds: f64) -> Self {
         let used = after.iter().map(|(thread, usage)| {
             let earlier = before.iter().find(|(other, _)| other == thread);
             usage.since(earlier.map_or(Usage::default(), |(_, earlier)| *earlier))
@@ -34,30 +42,30 @@ impl ServerUse {
     }
 
     /// The busiest thread's share of the time.
-    pub(super) fn demand(&self) -> f64 {
+    pub(crate) fn demand(&self) -> f64 {
         self.threads.iter().map(|(_, demand)| *demand).fold(0.0, f64::max)
     }
 }
 
 /// What the generator knows of itself after a run.
 ///
-/// Of the server its threads are known, and which share of its CPUs it took.
-pub(super) fn generator(
+/// Of the server it is known what its busiest thread wanted, and which share of its CPUs it took.
+pub(crate) fn generator(
     plan: &Plan,
     tally: &Tally,
-    server: Option<&ServerUse>,
+    server_busiest: Option<f64>,
     server_utilisation: Option<f64>,
 ) -> Generator {
     let cpu: f64 = tally.reactors.iter().map(|reactor| reactor.cpu_s).sum();
     let time: f64 = tally.reactors.iter().map(|reactor| reactor.seconds).sum();
     // Many threads may fill the CPUs together, and none of them one.
-    let busiest = server.map(|server| server.demand().max(server_utilisation.unwrap_or(0.0)));
+    let busiest = server_busiest.map(|busiest| busiest.max(server_utilisation.unwrap_or(0.0)));
     let reason = bound(plan, tally, busiest);
     Generator {
         utilisation: if time > 0.0 { cpu / time } else { 0.0 },
         server_utilisation,
         busiest: (!tally.reactors.is_empty()).then(|| tally.demand()),
-        server_busiest: server.map(ServerUse::demand),
+        server_busiest,
         foreign_utilisation: None,
         generator_bound: reason.is_some(),
         reason,
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn both_sides_tell_how_busy_they_were() {
-        let generator = generator(&plan(""), &tally(0.6), Some(&server(0.3, 0.5)), Some(0.15));
+        let generator = generator(&plan(""), &tally(0.6), Some(server(0.3, 0.5).demand()), Some(0.15));
         let all = [Some(generator.utilisation), generator.busiest, generator.server_busiest];
         for (share, expected) in all.into_iter().zip([0.45, 0.6, 0.5]) {
             assert!((share.unwrap() - expected).abs() < 1e-9, "{generator:?}");
@@ -207,7 +215,8 @@ mod tests {
     #[test]
     fn a_closed_loop_is_the_generators_unless_the_server_is_saturated() {
         let is_bound = |flags: &str, client: f64, of_server: Option<ServerUse>| {
-            let generator = generator(&plan(flags), &tally(client), of_server.as_ref(), None);
+            let server = of_server.map(|server| server.demand());
+            let generator = generator(&plan(flags), &tally(client), server, None);
             assert_eq!(generator.generator_bound, generator.reason.is_some());
             generator.reason
         };
@@ -218,7 +227,7 @@ mod tests {
         assert!(exhausted.contains("wanted 95% of a CPU, the server's busiest thread 50%"), "{exhausted}");
         let neither = is_bound("-c 1", 0.3, Some(server(0.3, 0.4))).unwrap();
         assert!(neither.contains("30%") && neither.contains("fill neither"), "{neither}");
-        let many = generator(&plan(""), &tally(0.95), Some(&server(0.1, 0.1)), Some(0.97));
+        let many = generator(&plan(""), &tally(0.95), Some(server(0.1, 0.1).demand()), Some(0.97));
         assert!(!many.generator_bound, "its threads fill the CPUs together: {many:?}");
         let unknown = is_bound("", 0.95, None).unwrap();
         assert!(unknown.contains("is not known"), "{unknown}");
@@ -229,11 +238,14 @@ mod tests {
     fn a_load_with_a_pace_of_its_own_is_not_bound() {
         for flags in ["--rate 500", "--think 5ms", "--scenario idle-hold", "--scenario reset-storm"] {
             assert!(
-                !generator(&plan(flags), &tally(0.3), Some(&server(0.1, 0.1)), None).generator_bound,
+                !generator(&plan(flags), &tally(0.3), Some(server(0.1, 0.1).demand()), None).generator_bound,
                 "{flags}"
             );
         }
-        assert!(generator(&plan("--think 5ms"), &tally(0.95), Some(&server(0.1, 0.1)), None).generator_bound);
+        assert!(
+            generator(&plan("--think 5ms"), &tally(0.95), Some(server(0.1, 0.1).demand()), None)
+                .generator_bound
+        );
     }
 
     #[test]

@@ -27,7 +27,10 @@ pub(super) struct Contender {
 enum Process {
     Started(Server),
     /// With its CPU time, if it is on this machine.
-    Running(Option<CpuClock>),
+    Running {
+        pids: Vec<u32>,
+        clock: Option<CpuClock>,
+    },
 }
 
 impl Contender {
@@ -42,7 +45,7 @@ impl Contender {
         let clock = || CpuClock::of_processes(&with_descendants(&pids));
         let clock = (!pids.is_empty()).then(clock).transpose()?;
         let conversation = plan.conversation(target)?;
-        Self { process: Process::Running(clock), address, conversation }.checked(plan)
+        Self { process: Process::Running { pids, clock }, address, conversation }.checked(plan)
     }
 
     fn start(plan: &Plan, contestant: &Contestant) -> Result<Self> {
@@ -64,14 +67,22 @@ impl Contender {
     pub(super) fn clock(&self) -> Option<CpuClock> {
         match &self.process {
             Process::Started(server) => Some(server.clock()),
-            Process::Running(clock) => *clock,
+            Process::Running { clock, .. } => *clock,
+        }
+    }
+
+    /// Its processes, but for their children; none if they are not known.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        match &self.process {
+            Process::Started(server) => vec![server.pid()],
+            Process::Running { pids, .. } => pids.clone(),
         }
     }
 
     pub(super) fn target(&self) -> load::Target<'_> {
         let publish = match &self.process {
             Process::Started(server) => server.publish(),
-            Process::Running(_) => None,
+            Process::Running { .. } => None,
         };
         load::Target { address: self.address, publish, clock: self.clock(), conversation: &self.conversation }
     }
@@ -80,8 +91,10 @@ impl Contender {
     pub(super) fn ended(&mut self, patience: Duration) -> Option<String> {
         match &mut self.process {
             Process::Started(server) => server.ended(patience).map(|status| status.to_string()),
-            Process::Running(Some(clock)) if clock.read().is_err() => Some("its process is gone".to_owned()),
-            Process::Running(_) => None,
+            Process::Running { clock: Some(clock), .. } if clock.read().is_err() => {
+                Some("its process is gone".to_owned())
+            }
+            Process::Running { .. } => None,
         }
     }
 }

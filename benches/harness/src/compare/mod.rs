@@ -9,6 +9,7 @@ mod contender;
 mod record;
 mod report;
 mod turns;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Error, Result, anyhow, bail};
 
 use crate::cpu::CpuClock;
-use crate::engine::{Hooks, Point, Progress};
 use crate::load::{self, Loader};
 use crate::measure::kernel::Counters;
 use crate::outcome::{Status, WithStatus, ends};
@@ -29,6 +29,7 @@ use args::{Contestant, Plan};
 use contender::Contender;
 use record::record;
 use turns::Turns;
+use watch::{Seen, Watch};
 
 /// How long a server's end may trail the loss of its connections.
 const END_PATIENCE: Duration = Duration::from_millis(200);
@@ -84,11 +85,11 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
             if stop.load(Ordering::Relaxed) {
                 bail!("interrupted");
             }
-            let (slice, others) = one_slice(&loader, &servers, contestant, stop)
+            let OneSlice { slice, others, seen } = one_slice(&loader, &servers, contestant, stop)
                 .and_then(|measured| ensure_alive(plan, &mut servers).map(|()| measured))
                 .map_err(|error| explain(error, plan, &mut servers, contestant, round))?;
             let turns = &mut measured[contestant];
-            turns.count(&slice.tally)?;
+            turns.count(&slice.tally, seen)?;
             turns.slices.push(record(round, position, &slice, others, plan));
         }
         report::progress(plan, round, measured);
@@ -105,29 +106,22 @@ fn start(plan: &Plan) -> Result<Vec<Contender>> {
     plan.contestants.iter().map(start).collect()
 }
 
-/// Nobody watches a slice but for whether it is to stop.
+/// What was measured and seen in one slice.
 #[derive(Debug)]
-struct Unwatched<'a>(&'a AtomicBool);
-
-impl Hooks for Unwatched<'_> {
-    fn reached(&self, _: Point) -> Result<()> {
-        Ok(())
-    }
-
-    fn progress(&self, _: &Progress) {}
-
-    fn should_stop(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
+struct OneSlice {
+    slice: load::Slice,
+    /// The share of a CPU that the other servers took meanwhile.
+    others: f64,
+    seen: Option<Seen>,
 }
 
-/// Measures one server; tells too what share of a CPU the others took meanwhile.
+/// Measures one server.
 fn one_slice(
     loader: &Loader,
     servers: &[Contender],
     contestant: usize,
     stop: &AtomicBool,
-) -> Result<(load::Slice, f64)> {
+) -> Result<OneSlice> {
     let server = &servers[contestant];
     // One that runs already may be measured under two names.
     let others = servers.iter().filter(|other| other.address != server.address);
@@ -135,12 +129,15 @@ fn one_slice(
     let used = || clocks.iter().map(|clock| clock.read()).sum::<Result<Duration>>();
     let begun = Instant::now();
     let before = used()?;
-    let slice = loader.run(server.target(), &Unwatched(stop))?;
+    let pids = server.pids();
+    let watch = Watch::new(&pids, stop);
+    let slice = loader.run(server.target(), &watch)?;
     if slice.tally.partial {
         bail!("interrupted");
     }
     let idle = used()?.saturating_sub(before);
-    Ok((slice, idle.as_secs_f64() / begun.elapsed().as_secs_f64()))
+    let others = idle.as_secs_f64() / begun.elapsed().as_secs_f64();
+    Ok(OneSlice { slice, others, seen: watch.seen() })
 }
 
 /// Fails if a server has ended.

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::args::{B, CONTROL, Contestant, Plan};
 use super::{Measured, Turns};
 use crate::commands::verdict;
+use crate::engine::Tally;
 use crate::latency::format_ns;
 use crate::load::Mode;
 use crate::outcome::{Status, ends};
@@ -16,12 +17,6 @@ use crate::stats;
 
 /// The CPU time of others that puts a run in doubt. It is known to a few hundredths only.
 const FOREIGN: f64 = 0.05;
-
-/// The share of its CPUs from which on the client is taken to be saturated.
-const SATURATED: f64 = 0.97;
-
-/// By how much less than the client the server is busy if the client holds it up.
-const CLEARLY_LESS: f64 = 0.05;
 
 /// The CPU time of idle servers that puts a run in doubt.
 const NOT_IDLE: f64 = 0.02;
@@ -63,7 +58,7 @@ pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) -> R
 }
 
 fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
-    let Turns { address, begun_unix_ms, slices, tally } = turns;
+    let Turns { address, begun_unix_ms, slices, tally, server_busiest } = turns;
     let broken = verdict::broken_schedule(&plan.judged, &tally);
     let was_measured = !slices.is_empty();
     let schedule = || verdict::schedule(&plan.judged, &tally, broken.as_ref());
@@ -87,11 +82,11 @@ fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
         slices,
         ..Target::default()
     };
-    (target.phases, target.counts) = (tally.phases, tally.counts);
+    (target.phases, target.counts) = (tally.phases.clone(), tally.counts.clone());
     target.server_cost = Some(cost(&target, plan.server_cpus.len(), |slice| slice.server_utilisation));
     let client_cpus = plan.load.threads.min(plan.load.cpus.len());
     target.client_cost = Some(cost(&target, client_cpus, |slice| slice.client_utilisation));
-    target.generator = generator(plan, &target);
+    target.generator = was_measured.then(|| generator(plan, &target, &tally, &server_busiest));
     target.checks = checks;
     target
 }
@@ -108,22 +103,13 @@ fn cost(target: &Target, cpus: usize, utilisation: fn(&Slice) -> f64) -> Cost {
     }
 }
 
-/// Whose limit the rate is.
-fn generator(plan: &Plan, target: &Target) -> Option<Generator> {
-    let median = |value: fn(&Slice) -> f64| median_of(target, value);
-    let client = median(|slice| slice.client_utilisation)?;
-    let server = median(|slice| slice.server_utilisation)?;
-    // One that spins is always busy.
-    let bound = !plan.load.spin && client > SATURATED && client - server > CLEARLY_LESS;
-    let reason = || format!("the client was {:.0}% busy, the server {:.0}%", client * 100.0, server * 100.0);
-    Some(Generator {
-        utilisation: client,
-        server_utilisation: Some(server),
-        foreign_utilisation: median(|slice| slice.foreign_utilisation),
-        generator_bound: bound,
-        reason: bound.then(reason),
-        ..Generator::default()
-    })
+/// Whose limit the rate is, by the judgement of `run`.
+fn generator(plan: &Plan, target: &Target, tally: &Tally, server_busiest: &[f64]) -> Generator {
+    let server = median_of(target, |slice| slice.server_utilisation).filter(|_| !server_busiest.is_empty());
+    Generator {
+        foreign_utilisation: median_of(target, |slice| slice.foreign_utilisation),
+        ..verdict::generator(&plan.judged, tally, stats::median(server_busiest), server)
+    }
 }
 
 fn median_of(target: &Target, value: fn(&Slice) -> f64) -> Option<f64> {
@@ -168,9 +154,8 @@ fn notes(plan: &Plan, target: &Target) -> Vec<String> {
     let mut notes = Vec::new();
     let label = &target.label;
     let median = |value: fn(&Slice) -> f64| median_of(target, value).unwrap_or_default();
-    if target.generator.as_ref().is_some_and(|generator| generator.generator_bound) {
-        notes
-            .push(format!("the client was saturated by {label}: the rate is the client's, not the server's"));
+    if let Some(reason) = target.generator.as_ref().and_then(|generator| generator.reason.as_ref()) {
+        notes.push(format!("{label} is generator-bound, the rate is not the server's: {reason}"));
     }
     if let Mode::Rate { per_second, .. } = plan.load.mode {
         let late = median(|slice| slice.late as f64) / (per_second * plan.load.slice.as_secs_f64());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
+use super::watch::Seen;
 use crate::engine::{ReactorUse, Tally};
 use crate::result::Slice;
 
@@ -15,11 +16,14 @@ pub(super) struct Turns {
     pub(super) slices: Vec<Slice>,
     /// Of all slices as of one run.
     pub(super) tally: Tally,
+    /// The share of the time that the server's busiest thread wanted, in each slice in which it was seen.
+    pub(super) server_busiest: Vec<f64>,
 }
 
 impl Turns {
     /// Adds a slice, in which the same threads did what they had done in those before.
-    pub(super) fn count(&mut self, slice: &Tally) -> Result<()> {
+    pub(super) fn count(&mut self, slice: &Tally, seen: Option<Seen>) -> Result<()> {
+        self.server_busiest.extend(seen.map(|seen| seen.used.demand()));
         let seconds = self.tally.seconds + slice.seconds;
         let before = std::mem::take(&mut self.tally.reactors);
         self.tally.merge(&Tally { series: Vec::new(), ..slice.clone() })?;
@@ -48,7 +52,7 @@ mod tests {
         for shares in [[0.1, 1.0], [0.3, 0.2], [0.2, 0.0]] {
             let mut slice = Tally { seconds: 1.0, reactors: shares.map(of).to_vec(), ..Tally::default() };
             (slice.counts.sent, slice.counts.late) = (100, 1);
-            turns.count(&slice).unwrap();
+            turns.count(&slice, None).unwrap();
         }
         let tally = &turns.tally;
         assert_eq!((tally.seconds, tally.counts.sent, tally.counts.late), (3.0, 300, 3));
