@@ -9,7 +9,7 @@ use crate::latency::format_ns;
 use crate::plan::{Load, Plan};
 
 /// Puts corrected latencies beside the raw ones of a closed loop.
-pub(super) fn fill_in(plan: &Plan, tally: &mut Tally) {
+pub(crate) fn fill_in(plan: &Plan, tally: &mut Tally) {
     let Load::Closed { depth, .. } = plan.load else { return };
     let places = plan.active_of(plan.connections) * depth;
     let Some(every) = interval(places, tally) else { return };
@@ -24,15 +24,23 @@ fn interval(places: usize, tally: &Tally) -> Option<u64> {
     (replies > 0).then(|| ((tally.seconds * 1e9 * places as f64 / replies as f64) as u64).max(1))
 }
 
+/// How results are corrected, each by a time of its own.
+pub(crate) fn method() -> String {
+    explain("")
+}
+
+fn explain(time: &str) -> String {
+    format!(
+        "closed loop: nothing is due at a time of its own. Raw is what was measured; corrected is an estimate of what \
+         a client that does not wait would see: for every reply that took longer than {time}the mean time between two \
+         sends of one place in flight, those are added that such a client would have sent meanwhile"
+    )
+}
+
 /// How it was corrected.
 pub(super) fn note(tally: &Tally) -> String {
     match tally.phases.reply.filled_every_us {
-        Some(every_us) => format!(
-            "closed loop: nothing is due at a time of its own. Raw is what was measured; corrected is an estimate of what \
-             a client that does not wait would see: for every reply that took longer than {}, the mean time between two \
-             sends of one place in flight, those are added that such a client would have sent meanwhile",
-            format_ns(every_us * 1e3)
-        ),
+        Some(every_us) => explain(&format!("{}, ", format_ns(every_us * 1e3))),
         None => "closed loop: nothing was answered, so there is nothing to correct".to_owned(),
     }
 }

@@ -4,9 +4,9 @@
 //! `main`; `compare` judges, corrects and looks at servers as they do.
 
 pub(crate) mod added_latency;
-mod correction;
+pub(crate) mod correction;
 pub(crate) mod find_max;
-mod probe;
+pub(crate) mod probe;
 pub(crate) mod run;
 pub(crate) mod self_test;
 mod session;

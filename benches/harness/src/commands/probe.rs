@@ -19,7 +19,7 @@ const AFTER: &str = "after the load";
 
 /// A server, and what was seen of it so far. What cannot be seen is a problem that is told, and no error.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     /// Processes that are known to be the server's; their children are too.
     roots: Vec<u32>,
     /// All its processes, as of when the load began.
@@ -39,7 +39,7 @@ pub(super) struct Probe {
 
 impl Probe {
     /// For these processes, before their first connection.
-    pub(super) fn new(roots: &[u32], port: Option<u16>) -> Self {
+    pub(crate) fn new(roots: &[u32], port: Option<u16>) -> Self {
         let mut probe = Self { roots: roots.to_vec(), port, ..Self::default() };
         if roots.is_empty() {
             probe.problem(
@@ -79,7 +79,7 @@ impl Probe {
     }
 
     /// Every connection of the plan stands that is opened before the load. System calls are counted from now on.
-    pub(super) fn opened(&mut self, plan: &Plan) {
+    pub(crate) fn opened(&mut self, plan: &Plan) {
         self.look_around();
         if plan.prove || matches!(plan.load, Load::Broadcast { .. }) {
             self.open = self.memory((plan.connections + plan.crowd.count) as u64);
@@ -97,7 +97,7 @@ impl Probe {
     }
 
     /// The measured time begins.
-    pub(super) fn begun(&mut self, plan: &Plan) {
+    pub(crate) fn begun(&mut self, plan: &Plan) {
         if self.meter.is_none() && self.begun.is_none() {
             self.look_around();
             self.start_meter();
@@ -112,7 +112,7 @@ impl Probe {
     }
 
     /// The measured time ends.
-    pub(super) fn ended(&mut self, plan: &Plan) {
+    pub(crate) fn ended(&mut self, plan: &Plan) {
         if let (Some((at, before, threads)), Some(meter)) = (self.begun.take(), &mut self.meter) {
             let (time, used) = (at.elapsed(), meter.read());
             if plan.warmup.is_zero() {
@@ -147,7 +147,12 @@ impl Probe {
         Some(cost)
     }
 
-    pub(super) fn memory_series(&self) -> Vec<MemorySeries> {
+    /// How many system calls were counted.
+    pub(crate) fn system_calls(&self) -> Option<u64> {
+        self.system_calls
+    }
+
+    pub(crate) fn memory_series(&self) -> Vec<MemorySeries> {
         let series = |state: &str, points: [Option<MemoryPoint>; 2]| {
             let points: Vec<_> = points.into_iter().flatten().collect();
             // Two points are no fit.
@@ -166,7 +171,7 @@ impl Probe {
     }
 
     /// How evenly its event loops were used, if it has several that can be seen.
-    pub(super) fn skew(&self, plan: &Plan, tally: &Tally) -> Option<Skew> {
+    pub(crate) fn skew(&self, plan: &Plan, tally: &Tally) -> Option<Skew> {
         let [before, after] = &self.reactors;
         let counts = &tally.counts;
         // What connections received that have ended is not known any more.
@@ -175,7 +180,7 @@ impl Probe {
         after.as_ref()?.skew_since(before.as_ref()?, bytes)
     }
 
-    pub(super) fn notes(&self, plan: &Plan, tally: &Tally) -> Vec<String> {
+    pub(crate) fn notes(&self, plan: &Plan, tally: &Tally) -> Vec<String> {
         let mut notes = Vec::new();
         if self.open.is_some() {
             notes.push(
@@ -198,7 +203,7 @@ impl Probe {
 }
 
 /// Puts down system calls that were counted beside the measured time.
-pub(super) fn tell_calls(cost: &mut Cost, system_calls: Option<u64>, tally: &Tally) {
+pub(crate) fn tell_calls(cost: &mut Cost, system_calls: Option<u64>, tally: &Tally) {
     cost.system_calls = system_calls.map(|calls| ("all".to_owned(), calls)).into_iter().collect();
     let counted = tally.counted;
     cost.system_calls_per_message =

@@ -64,6 +64,7 @@ pub(super) fn run(plan: &Plan, server: &[u32], cpus: Cpus, hooks: &dyn Hooks) ->
         slice: plan.duration,
         spin: !plan.spin.is_zero(),
         sources: Share::whole(plan)?.sources,
+        count_calls: false,
     };
     let clock = || CpuClock::of_processes(&with_descendants(server)).context("the server's process");
     let clock = (!server.is_empty()).then(clock).transpose().status(Status::Unreachable)?;

@@ -261,6 +261,7 @@ impl Plan {
                 slice: args.slice,
                 spin: args.spin,
                 sources: limits::sources(ports_in_use, ports),
+                count_calls: false,
             },
             server_cpus: args.server_cpus.clone(),
             rounds: args.pairs,

@@ -6,6 +6,7 @@
 
 mod args;
 mod contender;
+mod look;
 mod record;
 mod report;
 mod turns;
@@ -18,15 +19,14 @@ use anyhow::{Error, Result, anyhow, bail};
 
 use crate::cpu::CpuClock;
 use crate::load::{self, Loader};
-use crate::measure::kernel::Counters;
 use crate::outcome::{Status, WithStatus, ends};
-use crate::output::format::moved;
 use crate::result::{Kind, RunResult, unix_ms};
 use crate::{interrupt, limits, pattern};
 
 pub(crate) use args::Args;
 use args::{Contestant, Plan};
 use contender::Contender;
+use look::Look;
 use record::record;
 use turns::Turns;
 use watch::{Seen, Watch};
@@ -47,12 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut result = RunResult::begin(Kind::Compare, "compare", &plan)?;
     let mut measured: Measured = plan.contestants.iter().map(|_| Turns::default()).collect();
-    let before = Counters::read();
     let outcome = measure(&plan, &stop, &mut measured).map_err(|error| with_status(error, &stop));
-    // They are of all servers: no turn can be told apart from the next.
-    let kernel = moved(&Counters::read().since(&before));
     let kept = report::fill(&mut result, &plan, measured);
-    result.notes.push(format!("the kernel's counters, over all rounds: {kernel}"));
     output.deliver(result, outcome.and(kept))
 }
 
@@ -77,6 +73,13 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
         (turns.address, turns.begun_unix_ms) = (Some(server.address), unix_ms(SystemTime::now()));
     }
     let loader = Loader::new(plan.load.clone(), plan.server_cpus.union(&plan.load.cpus));
+    let counting = loader.counting_calls();
+    for contestant in 0..servers.len() {
+        let look = Look::take(plan, &counting, &servers[contestant], stop)
+            .and_then(|look| ensure_alive(plan, &mut servers).map(|()| look))
+            .map_err(|error| explain(error, plan, &mut servers, contestant, "before the rounds"))?;
+        measured[contestant].look = Some(look);
+    }
     let mut order: Vec<usize> = (0..servers.len()).collect();
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     for round in 0..plan.rounds {
@@ -87,7 +90,9 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
             }
             let OneSlice { slice, others, seen } = one_slice(&loader, &servers, contestant, stop)
                 .and_then(|measured| ensure_alive(plan, &mut servers).map(|()| measured))
-                .map_err(|error| explain(error, plan, &mut servers, contestant, round))?;
+                .map_err(|error| {
+                    explain(error, plan, &mut servers, contestant, &format!("round {}", round + 1))
+                })?;
             let turns = &mut measured[contestant];
             turns.count(&slice.tally, seen)?;
             turns.slices.push(record(round, position, &slice, others, plan));
@@ -112,7 +117,7 @@ struct OneSlice {
     slice: load::Slice,
     /// The share of a CPU that the other servers took meanwhile.
     others: f64,
-    seen: Option<Seen>,
+    seen: Seen,
 }
 
 /// Measures one server.
@@ -151,9 +156,9 @@ fn ensure_alive(plan: &Plan, servers: &mut [Contender]) -> Result<()> {
 }
 
 /// Says where a slice failed, and whether its server had ended.
-fn explain(error: Error, plan: &Plan, servers: &mut [Contender], contestant: usize, round: usize) -> Error {
+fn explain(error: Error, plan: &Plan, servers: &mut [Contender], contestant: usize, when: &str) -> Error {
     let label = &plan.contestants[contestant].label;
-    let place = format!("round {}, {label}", round + 1);
+    let place = format!("{when}, {label}");
     match servers[contestant].ended(END_PATIENCE) {
         Some(status) => anyhow!("{place}: the server ended ({status}): {error:#}"),
         None => error.context(place),

@@ -6,8 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::args::{B, CONTROL, Contestant, Plan};
 use super::{Measured, Turns};
-use crate::commands::verdict;
-use crate::engine::Tally;
+use crate::commands::{correction, verdict};
 use crate::latency::format_ns;
 use crate::load::Mode;
 use crate::outcome::{Status, ends};
@@ -46,6 +45,7 @@ pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) -> R
     let compared = result.targets.iter().enumerate().filter(|(place, _)| ![B, CONTROL].contains(place));
     result.comparisons = against(compared.map(|(_, target)| target), b, Some(control));
     result.notes = result.targets.iter().flat_map(|target| notes(plan, target)).collect();
+    result.notes.extend(how(plan));
     let broken: Vec<String> = result
         .targets
         .iter()
@@ -57,38 +57,73 @@ pub(super) fn fill(result: &mut RunResult, plan: &Plan, measured: Measured) -> R
     Ok(())
 }
 
-fn target(plan: &Plan, contestant: &Contestant, turns: Turns) -> Target {
-    let Turns { address, begun_unix_ms, slices, tally, server_busiest } = turns;
-    let broken = verdict::broken_schedule(&plan.judged, &tally);
-    let was_measured = !slices.is_empty();
-    let schedule = || verdict::schedule(&plan.judged, &tally, broken.as_ref());
-    let checks = was_measured.then(schedule).flatten().into_iter().collect();
+fn target(plan: &Plan, contestant: &Contestant, mut turns: Turns) -> Target {
+    if matches!(plan.load.mode, Mode::Closed { .. }) {
+        correction::fill_in(&plan.judged, &mut turns.tally);
+    }
+    let slices = std::mem::take(&mut turns.slices);
     let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
     let messages: u64 = slices.iter().map(|slice| slice.messages).sum();
-    let is_started = contestant.running().is_none();
-    let cpus = plan.server_cpus.iter().collect();
     let mut target = Target {
         label: contestant.label.clone(),
-        server: ServerInfo {
-            address: address.map(|address| format!("tcp://{address}")),
-            command: is_started.then(|| contestant.server.clone()),
-            processes: is_started.then_some(1),
-            cpus: is_started.then_some(cpus),
-            ..ServerInfo::default()
-        },
-        started_unix_ms: begun_unix_ms,
+        server: server(plan, contestant, &turns),
+        started_unix_ms: turns.begun_unix_ms,
         seconds,
         messages_per_second: if seconds > 0.0 { messages as f64 / seconds } else { 0.0 },
+        phases: turns.tally.phases.clone(),
+        counts: turns.tally.counts.clone(),
+        kernel: turns.kernel.clone(),
         slices,
         ..Target::default()
     };
-    (target.phases, target.counts) = (tally.phases.clone(), tally.counts.clone());
-    target.server_cost = Some(cost(&target, plan.server_cpus.len(), |slice| slice.server_utilisation));
-    let client_cpus = plan.load.threads.min(plan.load.cpus.len());
-    target.client_cost = Some(cost(&target, client_cpus, |slice| slice.client_utilisation));
-    target.generator = was_measured.then(|| generator(plan, &target, &tally, &server_busiest));
-    target.checks = checks;
+    if !target.slices.is_empty() {
+        let broken = verdict::broken_schedule(&plan.judged, &turns.tally);
+        target.checks.extend(verdict::schedule(&plan.judged, &turns.tally, broken.as_ref()));
+        target.generator = Some(generator(plan, &target, &turns));
+    }
+    costs(plan, &mut target, &turns);
+    if let Some(look) = &turns.look {
+        (target.memory, target.skew, target.notes) = (look.memory(), look.skew(), look.notes());
+    }
+    let problem =
+        turns.problem.map(|why| format!("the server's threads were not seen in every slice: {why}"));
+    target.notes.extend(problem);
     target
+}
+
+fn server(plan: &Plan, contestant: &Contestant, turns: &Turns) -> ServerInfo {
+    let is_started = contestant.running().is_none();
+    ServerInfo {
+        address: turns.address.map(|address| format!("tcp://{address}")),
+        command: is_started.then(|| contestant.server.clone()),
+        processes: is_started.then_some(1),
+        cpus: is_started.then_some(plan.server_cpus.iter().collect()),
+        ..ServerInfo::default()
+    }
+}
+
+/// What both sides took, as far as it is known.
+fn costs(plan: &Plan, target: &mut Target, turns: &Turns) {
+    let client_cpus = plan.load.threads.min(plan.load.cpus.len());
+    let mut server = cost(target, plan.server_cpus.len(), |slice| slice.server_utilisation);
+    let mut client = cost(target, client_cpus, |slice| slice.client_utilisation);
+    if turns.served > 0 {
+        tell_switches(&mut server, turns.switches, turns.served);
+    }
+    if let Some(toll) = turns.tally.toll.as_ref().filter(|_| target.counts.received > 0) {
+        tell_switches(&mut client, [toll.voluntary, toll.involuntary], target.counts.received);
+    }
+    if let Some(look) = &turns.look {
+        look.tell_calls(&mut server, &mut client);
+    }
+    target.server_cost = Some(server).filter(|server| server.cpu_s > 0.0);
+    target.client_cost = Some(client);
+}
+
+fn tell_switches(cost: &mut Cost, [voluntary, involuntary]: [u64; 2], messages: u64) {
+    cost.voluntary_switches = Some(voluntary);
+    cost.involuntary_switches = Some(involuntary);
+    cost.switches_per_message = Some((voluntary + involuntary) as f64 / messages as f64);
 }
 
 fn cost(target: &Target, cpus: usize, utilisation: fn(&Slice) -> f64) -> Cost {
@@ -104,11 +139,12 @@ fn cost(target: &Target, cpus: usize, utilisation: fn(&Slice) -> f64) -> Cost {
 }
 
 /// Whose limit the rate is, by the judgement of `run`.
-fn generator(plan: &Plan, target: &Target, tally: &Tally, server_busiest: &[f64]) -> Generator {
-    let server = median_of(target, |slice| slice.server_utilisation).filter(|_| !server_busiest.is_empty());
+fn generator(plan: &Plan, target: &Target, turns: &Turns) -> Generator {
+    let busiest = stats::median(&turns.server_busiest);
+    let server = median_of(target, |slice| slice.server_utilisation).filter(|_| busiest.is_some());
     Generator {
         foreign_utilisation: median_of(target, |slice| slice.foreign_utilisation),
-        ..verdict::generator(&plan.judged, tally, stats::median(server_busiest), server)
+        ..verdict::generator(&plan.judged, &turns.tally, busiest, server)
     }
 }
 
@@ -149,13 +185,27 @@ fn headline(plan: &Plan, rounds: usize) -> String {
     line
 }
 
+/// How what stands beside the slices was measured.
+fn how(plan: &Plan) -> Vec<String> {
+    let mut notes = vec![
+        "system calls, memory and event loops are those of one load before the first round, as counting slows a \
+         server; the kernel's counters are those of the slices, and the servers' context switches those of all their \
+         messages, the warm-ups' too"
+            .to_owned(),
+    ];
+    if matches!(plan.load.mode, Mode::Closed { .. }) {
+        notes.push(correction::method());
+    }
+    notes
+}
+
 /// What a reader of the numbers must know.
 fn notes(plan: &Plan, target: &Target) -> Vec<String> {
     let mut notes = Vec::new();
     let label = &target.label;
     let median = |value: fn(&Slice) -> f64| median_of(target, value).unwrap_or_default();
-    if let Some(reason) = target.generator.as_ref().and_then(|generator| generator.reason.as_ref()) {
-        notes.push(format!("{label} is generator-bound, the rate is not the server's: {reason}"));
+    if target.generator.as_ref().is_some_and(|generator| generator.generator_bound) {
+        notes.push(format!("{label} is generator-bound: its rate is not the server's"));
     }
     if let Mode::Rate { per_second, .. } = plan.load.mode {
         let late = median(|slice| slice.late as f64) / (per_second * plan.load.slice.as_secs_f64());

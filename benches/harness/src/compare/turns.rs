@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
+use super::look::Look;
 use super::watch::Seen;
 use crate::engine::{ReactorUse, Tally};
-use crate::result::Slice;
+use crate::result::{Counter, Slice};
 
 /// The turns of one server.
 #[derive(Debug, Default)]
@@ -18,12 +19,27 @@ pub(super) struct Turns {
     pub(super) tally: Tally,
     /// The share of the time that the server's busiest thread wanted, in each slice in which it was seen.
     pub(super) server_busiest: Vec<f64>,
+    /// Context switches of the server, voluntary and not, and the messages it answered meanwhile.
+    pub(super) switches: [u64; 2],
+    pub(super) served: u64,
+    /// The kernel's counters in these slices alone.
+    pub(super) kernel: Vec<Counter>,
+    /// Why the server was not seen in one of the slices.
+    pub(super) problem: Option<String>,
+    pub(super) look: Option<Look>,
 }
 
 impl Turns {
     /// Adds a slice, in which the same threads did what they had done in those before.
-    pub(super) fn count(&mut self, slice: &Tally, seen: Option<Seen>) -> Result<()> {
-        self.server_busiest.extend(seen.map(|seen| seen.used.demand()));
+    pub(super) fn count(&mut self, slice: &Tally, seen: Seen) -> Result<()> {
+        seen.kernel.into_iter().for_each(|counter| add_counter(&mut self.kernel, counter));
+        self.problem = self.problem.take().or(seen.problem);
+        if let Some(server) = seen.server {
+            self.server_busiest.push(server.threads.demand());
+            self.switches[0] += server.used.voluntary;
+            self.switches[1] += server.used.involuntary;
+            self.served += slice.answered;
+        }
         let seconds = self.tally.seconds + slice.seconds;
         let before = std::mem::take(&mut self.tally.reactors);
         self.tally.merge(&Tally { series: Vec::new(), ..slice.clone() })?;
@@ -41,6 +57,14 @@ fn add(whole: &mut ReactorUse, more: ReactorUse) {
     whole.messages += more.messages;
 }
 
+/// Adds what a counter moved by in another slice.
+fn add_counter(counters: &mut Vec<Counter>, more: Counter) {
+    match counters.iter_mut().find(|counter| counter.name == more.name) {
+        Some(counter) => counter.after += more.after.saturating_sub(more.before),
+        None => counters.push(more),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,8 +76,10 @@ mod tests {
         for shares in [[0.1, 1.0], [0.3, 0.2], [0.2, 0.0]] {
             let mut slice = Tally { seconds: 1.0, reactors: shares.map(of).to_vec(), ..Tally::default() };
             (slice.counts.sent, slice.counts.late) = (100, 1);
-            turns.count(&slice, None).unwrap();
+            let counter = Counter { name: "Tcp.InErrs".to_owned(), before: 10, after: 12 };
+            turns.count(&slice, Seen { kernel: vec![counter], ..Seen::default() }).unwrap();
         }
+        assert_eq!((turns.kernel[0].before, turns.kernel[0].after, turns.kernel.len()), (10, 16, 1));
         let tally = &turns.tally;
         assert_eq!((tally.seconds, tally.counts.sent, tally.counts.late), (3.0, 300, 3));
         assert_eq!((tally.reactors.len(), tally.reactors[1].messages), (2, 15));

@@ -8,7 +8,9 @@ use anyhow::Result;
 
 use crate::commands::verdict::{ServerUse, Threads, threads_of};
 use crate::engine::{Hooks, Point, Progress};
-use crate::measure;
+use crate::measure::kernel::Counters;
+use crate::measure::{self, Meter, Used};
+use crate::result::Counter;
 
 /// The watch of one slice.
 #[derive(Debug)]
@@ -16,53 +18,98 @@ pub(super) struct Watch<'a> {
     stop: &'a AtomicBool,
     /// Processes that are known to be the server's; their children are too.
     server: &'a [u32],
-    opened: RefCell<Option<(Instant, Vec<u32>, Threads)>>,
+    /// Of before the first connection.
+    counters: Counters,
+    opened: RefCell<Option<Opened>>,
     ended: Cell<Option<Instant>>,
-    seen: RefCell<Option<Seen>>,
+    seen: RefCell<Seen>,
 }
 
-/// What was seen of a server from the beginning of the load, its warm-up included, until all was answered.
+/// When every connection stood, and what the server had used by then.
 #[derive(Debug)]
+struct Opened {
+    at: Instant,
+    processes: Vec<u32>,
+    meter: Meter,
+    used: Used,
+    threads: Threads,
+}
+
+/// What was seen in one slice.
+#[derive(Debug, Default)]
 pub(super) struct Seen {
-    pub(super) used: ServerUse,
+    /// What the kernel counted of drops and overflows.
+    pub(super) kernel: Vec<Counter>,
+    /// `None` of a server whose processes are not known.
+    pub(super) server: Option<SeenOfServer>,
+    /// Why not, of one whose processes are known. One of them may have ended.
+    pub(super) problem: Option<String>,
+}
+
+/// What a server used from the beginning of the load, its warm-up included, until all was answered.
+#[derive(Debug)]
+pub(super) struct SeenOfServer {
+    pub(super) used: Used,
+    pub(super) threads: ServerUse,
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(server: &'a [u32], stop: &'a AtomicBool) -> Self {
-        Self { stop, server, opened: RefCell::new(None), ended: Cell::new(None), seen: RefCell::new(None) }
-    }
-
-    /// What was seen; `None` of a server whose processes are not known.
-    pub(super) fn seen(self) -> Option<Seen> {
-        self.seen.into_inner()
-    }
-
-    fn open(&self) {
-        if !self.server.is_empty() {
-            let processes = measure::with_descendants(self.server);
-            let threads = threads_of(&processes);
-            *self.opened.borrow_mut() = Some((Instant::now(), processes, threads));
+        Self {
+            stop,
+            server,
+            counters: Counters::read(),
+            opened: RefCell::new(None),
+            ended: Cell::new(None),
+            seen: RefCell::default(),
         }
     }
 
-    fn close(&self) {
-        let (Some((begun, processes, before)), Some(ended)) = (self.opened.take(), self.ended.get()) else {
-            return;
+    pub(super) fn seen(self) -> Seen {
+        self.seen.into_inner()
+    }
+
+    fn open(&self) -> Result<()> {
+        if self.server.is_empty() {
+            return Ok(());
+        }
+        let processes = measure::with_descendants(self.server);
+        let meter = Meter::without_calls(processes.clone())?;
+        let (used, threads) = (meter.read()?, threads_of(&processes));
+        *self.opened.borrow_mut() = Some(Opened { at: Instant::now(), processes, meter, used, threads });
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        let mut seen = self.seen.borrow_mut();
+        seen.kernel = Counters::read().since(&self.counters);
+        let (Some(opened), Some(ended)) = (self.opened.take(), self.ended.get()) else {
+            return Ok(());
         };
-        // What came after the end was answered at once, or the load was not one that fills the server.
-        let seconds = ended.duration_since(begun).as_secs_f64();
-        let used = ServerUse::between(&before, &threads_of(&processes), seconds);
-        *self.seen.borrow_mut() = Some(Seen { used });
+        // Little is done after the end: what was under way is answered.
+        let seconds = ended.duration_since(opened.at).as_secs_f64();
+        seen.server = Some(SeenOfServer {
+            used: opened.meter.read()?.since(opened.used),
+            threads: ServerUse::between(&opened.threads, &threads_of(&opened.processes), seconds),
+        });
+        Ok(())
+    }
+
+    /// What cannot be seen fails no measurement.
+    fn or_problem(&self, looked: Result<()>) {
+        if let Err(error) = looked {
+            self.seen.borrow_mut().problem = Some(format!("{error:#}"));
+        }
     }
 }
 
 impl Hooks for Watch<'_> {
     fn reached(&self, point: Point) -> Result<()> {
         match point {
-            Point::Opened => self.open(),
+            Point::Opened => self.or_problem(self.open()),
             Point::Begun => {}
             Point::Ended => self.ended.set(Some(Instant::now())),
-            Point::Done => self.close(),
+            Point::Done => self.or_problem(self.close()),
         }
         Ok(())
     }

@@ -117,7 +117,7 @@ impl Feed {
             line: Vec::new(),
             has_told: false,
             is_done: false,
-            gauge: Gauge::new(&common.plan),
+            gauge: Gauge::new(!common.plan.warmup.is_zero()),
             used: ReactorUse::default(),
             common,
         }
@@ -228,7 +228,7 @@ impl Feed {
         let (intended, sent) = (intended.saturating_sub(self.offset), sent.saturating_sub(self.offset));
         self.recorder.delivered(intended, sent, now);
         self.recorder.tally.delivered += 1;
-        self.gauge.replied();
+        self.gauge.replied(1);
         self.recorder.tally.counts.verified_bytes += self.size as u64;
         Ok(())
     }

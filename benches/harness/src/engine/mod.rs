@@ -33,7 +33,7 @@ pub(crate) use recorder::Recorder;
 #[cfg(test)]
 pub(crate) use tally::CrowdTally;
 pub(crate) use tally::{LatestSecond, ReactorUse, Tally, Wave};
-pub(crate) use usage::Usage;
+pub(crate) use usage::{Gauge, Usage};
 
 /// How often replies are looked for that are late.
 const TICK: Duration = Duration::from_millis(100);

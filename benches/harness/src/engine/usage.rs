@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 
 use super::tally::Toll;
 use crate::measure::{self, SystemCalls};
-use crate::plan::Plan;
 
 /// CPU time of one thread, and time that it was ready to run and did not, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,11 +43,14 @@ impl Usage {
     }
 }
 
+/// Why there is no number of system calls, if nobody asked for one.
+const UNCOUNTED: &str = "system calls are not counted in such a run";
+
 /// What the calling thread takes in the measured time, and how many system calls it makes.
 ///
 /// Calls are counted in the warm-up if there is one, as counting slows them all.
 #[derive(Debug)]
-pub(super) struct Gauge {
+pub(crate) struct Gauge {
     has_warmup: bool,
     calls: Option<SystemCalls>,
     /// At the beginning of the load, and when counting ended.
@@ -57,7 +59,7 @@ pub(super) struct Gauge {
     uncounted: Option<String>,
     is_counting: bool,
     /// Replies meanwhile.
-    pub(super) counted: u64,
+    pub(crate) counted: u64,
     before: Usage,
     switches: Switches,
 }
@@ -79,13 +81,13 @@ impl Switches {
 }
 
 impl Gauge {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(has_warmup: bool) -> Self {
         Self {
-            has_warmup: !plan.warmup.is_zero(),
+            has_warmup,
             calls: None,
             calls_before: 0,
             calls_made: 0,
-            uncounted: None,
+            uncounted: Some(UNCOUNTED.to_owned()),
             is_counting: false,
             counted: 0,
             before: Usage::default(),
@@ -94,15 +96,15 @@ impl Gauge {
     }
 
     /// Makes the counter of system calls, ahead of the load: that takes a while.
-    pub(super) fn count_calls(&mut self) {
+    pub(crate) fn count_calls(&mut self) {
         match SystemCalls::of_this_thread() {
-            Ok(calls) => self.calls = Some(calls),
+            Ok(calls) => (self.calls, self.uncounted) = (Some(calls), None),
             Err(error) => self.uncounted = Some(format!("{error:#}")),
         }
     }
 
     /// The load begins.
-    pub(super) fn go(&mut self) {
+    pub(crate) fn go(&mut self) {
         self.calls_before = self.read_calls();
         self.is_counting = true;
     }
@@ -112,8 +114,8 @@ impl Gauge {
     }
 
     #[inline]
-    pub(super) fn replied(&mut self) {
-        self.counted += u64::from(self.is_counting);
+    pub(crate) fn replied(&mut self, replies: u64) {
+        self.counted += if self.is_counting { replies } else { 0 };
     }
 
     fn stop_counting(&mut self) {
@@ -124,7 +126,7 @@ impl Gauge {
     }
 
     /// The measured time begins.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if self.has_warmup {
             self.stop_counting();
         }
@@ -134,7 +136,7 @@ impl Gauge {
     }
 
     /// The measured time ends. Returns what was used in it.
-    pub(super) fn end(&mut self) -> Usage {
+    pub(crate) fn end(&mut self) -> Usage {
         let used = Usage::of_this_thread().unwrap_or_default().since(self.before);
         let switches = Switches::of_this_thread();
         self.switches = Switches {
@@ -146,7 +148,7 @@ impl Gauge {
     }
 
     /// What was counted, at the end.
-    pub(super) fn toll(&self) -> Toll {
+    pub(crate) fn toll(&self) -> Toll {
         let Switches { voluntary, involuntary } = self.switches;
         Toll { voluntary, involuntary, system_calls: self.calls_made, uncounted: self.uncounted.clone() }
     }

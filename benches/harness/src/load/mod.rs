@@ -26,7 +26,7 @@ use anyhow::{Context, Error, Result, bail};
 use serde::Serialize;
 
 use crate::cpu::{CpuClock, CpuList};
-use crate::engine::{Hooks, Recorder, Tally};
+use crate::engine::{Gauge, Hooks, Recorder, Tally};
 use crate::pattern::Pattern;
 use crate::plan::Plan;
 use crate::protocol::{self, Material};
@@ -75,6 +75,9 @@ pub(crate) struct Load {
     pub(crate) spin: bool,
     /// Where connections come from; the kernel chooses if there are none.
     pub(crate) sources: Vec<Ipv4Addr>,
+    /// Count the client's own system calls in the warm-up, or in the slice if there is none. It slows every call.
+    #[serde(skip)]
+    pub(crate) count_calls: bool,
 }
 
 /// What one slice saw.
@@ -92,7 +95,7 @@ pub(crate) struct Slice {
 }
 
 /// Loads one server after the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Loader {
     load: Load,
     watched: CpuList,
@@ -213,7 +216,11 @@ impl<'a> Share<'a> {
     fn window(&self) -> Window<'a> {
         let shared = self.shared;
         let watched = Watched { server: shared.server, cpus: (self.thread == 0).then_some(shared.watched) };
-        Window::new(watched, Recorder::new(shared.plan.load.is_open(), false))
+        let mut gauge = Gauge::new(!shared.load.warmup.is_zero());
+        if shared.load.count_calls {
+            gauge.count_calls();
+        }
+        Window::new(watched, Recorder::new(shared.plan.load.is_open(), false), gauge)
     }
 
     /// Waits until the load begins for every thread, and plans the window; when it began.
@@ -278,6 +285,13 @@ impl Loader {
             _ => None,
         };
         Self { load, watched, pattern, text }
+    }
+
+    /// The same load by a client that counts its system calls.
+    pub(crate) fn counting_calls(&self) -> Self {
+        let mut counting = self.clone();
+        counting.load.count_calls = true;
+        counting
     }
 
     /// Loads a server for one slice, after connecting and warming up.

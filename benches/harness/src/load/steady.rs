@@ -461,7 +461,7 @@ impl<'a> Steady<'a> {
         if self.is_proving {
             return;
         }
-        window.recorder.tally.answered += replies as u64;
+        window.answered(replies as u64);
         self.share.shared.answered.fetch_add(replies as u64, Ordering::Relaxed);
         match &mut self.pacing {
             Pacing::Closed if !window.is_closed() => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::cpu::{CpuClock, CpuList};
-use crate::engine::{ReactorUse, Recorder, Tally, Usage};
+use crate::engine::{Gauge, ReactorUse, Recorder, Tally, Usage};
 
 /// Nanoseconds since shortly before a moment that all threads of a slice share: never 0, which stands for no time.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,6 @@ pub(super) struct Part {
 struct Mark {
     at: u64,
     client: Duration,
-    wait: Duration,
     server: Duration,
     busy: Duration,
 }
@@ -51,7 +50,7 @@ struct Mark {
 enum State {
     Before,
     Open(Mark),
-    Closed { opened: Mark, closed: Mark },
+    Closed { opened: Mark, closed: Mark, used: Usage },
 }
 
 /// Whose CPU time is taken at both ends of the window, beside the thread's own.
@@ -71,12 +70,21 @@ pub(super) struct Window<'a> {
     watched: Watched<'a>,
     firehose_bytes: u64,
     pub(super) recorder: Recorder,
+    pub(super) gauge: Gauge,
 }
 
 impl<'a> Window<'a> {
     /// A window that is still to be planned.
-    pub(super) fn new(watched: Watched<'a>, recorder: Recorder) -> Self {
-        Self { begin: u64::MAX, end: u64::MAX, state: State::Before, watched, firehose_bytes: 0, recorder }
+    pub(super) fn new(watched: Watched<'a>, recorder: Recorder, gauge: Gauge) -> Self {
+        Self {
+            begin: u64::MAX,
+            end: u64::MAX,
+            state: State::Before,
+            watched,
+            firehose_bytes: 0,
+            recorder,
+            gauge,
+        }
     }
 
     /// Has it open after a warm-up, and close a slice later.
@@ -84,15 +92,20 @@ impl<'a> Window<'a> {
         self.begin = start + warmup.as_nanos() as u64;
         self.end = self.begin + slice.as_nanos() as u64;
         self.recorder.measure(self.begin, self.end);
+        self.gauge.go();
     }
 
     /// Opens or closes the window if it is time to.
     pub(super) fn advance(&mut self, now: u64) -> Result<()> {
         self.recorder.advance(now);
         match self.state {
-            State::Before if now >= self.begin => self.state = State::Open(self.mark(now)?),
+            State::Before if now >= self.begin => {
+                self.gauge.begin();
+                self.state = State::Open(self.mark(now)?);
+            }
             State::Open(opened) if now >= self.end => {
-                self.state = State::Closed { opened, closed: self.mark(now)? };
+                let closed = self.mark(now)?;
+                self.state = State::Closed { opened, closed, used: self.gauge.end() };
             }
             _ => {}
         }
@@ -103,8 +116,6 @@ impl<'a> Window<'a> {
         Ok(Mark {
             at,
             client: CpuClock::of_this_thread().read()?,
-            // A kernel that does not tell leaves zeroes.
-            wait: Usage::of_this_thread().unwrap_or_default().wait,
             server: self.watched.server.map_or(Ok(Duration::ZERO), CpuClock::read)?,
             busy: self.watched.cpus.map_or(Ok(Duration::ZERO), CpuList::busy)?,
         })
@@ -129,6 +140,14 @@ impl<'a> Window<'a> {
         self.recorder.replied((sent, sent), now, 1, now);
         self.recorder.tally.counts.received_bytes += bytes as u64;
         self.recorder.tally.counts.verified_bytes += bytes as u64;
+        self.recorder.tally.asked += 1;
+        self.answered(1);
+    }
+
+    /// Counts replies, whenever they come.
+    pub(super) fn answered(&mut self, replies: u64) {
+        self.recorder.tally.answered += replies;
+        self.gauge.replied(replies);
     }
 
     pub(super) fn count_firehose(&mut self, bytes: usize) {
@@ -138,13 +157,13 @@ impl<'a> Window<'a> {
     }
 
     /// What was counted, at the end or at whatever time the run is stopped.
-    pub(super) fn finish(self, now: u64) -> Result<Part> {
-        let (opened, closed) = match self.state {
-            State::Closed { opened, closed } => (opened, closed),
-            State::Open(opened) => (opened, self.mark(now)?),
+    pub(super) fn finish(mut self, now: u64) -> Result<Part> {
+        let (opened, closed, used) = match self.state {
+            State::Closed { opened, closed, used } => (opened, closed, used),
+            State::Open(opened) => (opened, self.mark(now)?, self.gauge.end()),
             State::Before => {
                 let mark = self.mark(now)?;
-                (mark, mark)
+                (mark, mark, Usage::default())
             }
         };
         let elapsed = Duration::from_nanos(closed.at - opened.at);
@@ -155,10 +174,12 @@ impl<'a> Window<'a> {
         tally.reactors = vec![ReactorUse {
             seconds: elapsed.as_secs_f64(),
             cpu_s: client_cpu.as_secs_f64(),
-            wait_s: closed.wait.saturating_sub(opened.wait).as_secs_f64(),
+            // A kernel that does not tell leaves zero.
+            wait_s: used.wait.as_secs_f64(),
             connections,
             messages: tally.counts.received,
         }];
+        (tally.toll, tally.counted) = (Some(self.gauge.toll()), self.gauge.counted);
         Ok(Part {
             tally,
             firehose_bytes: self.firehose_bytes,
@@ -177,7 +198,7 @@ mod tests {
     /// A window from 1,000 to 3,000 ns.
     fn window() -> Window<'static> {
         let watched = Watched { server: Some(CpuClock::of_this_thread()), cpus: None };
-        let mut window = Window::new(watched, Recorder::new(false, false));
+        let mut window = Window::new(watched, Recorder::new(false, false), Gauge::new(true));
         window.plan(500, Duration::from_nanos(500), Duration::from_nanos(2_000));
         window
     }

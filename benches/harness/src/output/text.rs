@@ -231,12 +231,7 @@ fn own_notes(result: &RunResult, target: &Target) -> Vec<(&'static str, String)>
 
 /// What else is known of a target, a line for each kind.
 fn details(target: &Target) -> String {
-    let mut lines = vec![("errors", errors(&target.counts))];
-    // Of turns the table and the notes say it all.
-    if target.slices.is_empty() {
-        lines = run_details(target);
-    }
-    lines_of(&lines)
+    lines_of(&run_details(target))
 }
 
 /// Lines with their names before them; a name stands once, and lines of nothing are left out.

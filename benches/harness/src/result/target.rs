@@ -270,7 +270,7 @@ pub(crate) struct Cost {
     /// Share of the CPUs it may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) utilisation: Option<f64>,
-    /// It gave up the CPU because there was nothing to do.
+    /// It gave up the CPU because there was nothing to do. Of a server that `compare` measured in its warm-ups too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) voluntary_switches: Option<u64>,
     /// The kernel took the CPU away from it.
@@ -278,7 +278,8 @@ pub(crate) struct Cost {
     pub(crate) involuntary_switches: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) switches_per_message: Option<f64>,
-    /// By name, where they could be counted. As counting slows every call, `run` does it in the warm-up, if there is one.
+    /// By name, where they could be counted. As counting slows every call, `run` does it in the warm-up, if there is one,
+    /// and `compare` before the first round.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) system_calls: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -119,7 +119,7 @@ impl Generator {
             return Flow::Continue;
         }
         self.recorder.tally.answered += 1;
-        self.gauge.replied();
+        self.gauge.replied(1);
         self.recorder.answered(reply, now);
         if reply.request.purpose == Purpose::Wave {
             if matches!(self.common.plan.load, Load::Storm { .. }) {

@@ -147,7 +147,7 @@ impl Generator {
             crowd: Crowd::new(plan, common.crowd_of(index)),
             rng: fastrand::Rng::with_seed(plan.seed ^ position.index as u64),
             late_after: plan.late_after.as_nanos() as u64,
-            gauge: Gauge::new(plan),
+            gauge: Gauge::new(!plan.warmup.is_zero()),
             used: ReactorUse::default(),
             answers: 0,
             has_failed: false,
