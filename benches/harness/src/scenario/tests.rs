@@ -76,7 +76,7 @@ const DOCTORS: [(&str, Doctor); 16] = [
             (wave.sent, wave.answered) = (wave.sent - 1, wave.answered - 1);
         }
     }),
-    ("a wave did not come", |tally| tally.waves.truncate(tally.waves.len() - 1)),
+    ("a wave did not come", |tally| tally.waves.truncate(tally.waves.len().saturating_sub(1))),
     ("no connection came and went", |tally| tally.cycles = 0),
     ("a connection ended badly", |tally| tally.ended_badly = 1),
     ("a line did not reach one", |tally| tally.delivered -= 1),
