@@ -301,7 +301,12 @@ fn connect(address: &Address, deadline: Duration) -> io::Result<Socket> {
     socket.set_write_timeout(Some(deadline))?;
     if domain == Domain::UNIX {
         // The write timeout bounds the wait for room in the listener's queue.
-        socket.connect(&to)?;
+        // Interrupted, it has not connected (unlike TCP), and can be tried again.
+        while let Err(error) = socket.connect(&to) {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
     } else {
         socket.connect_timeout(&to, deadline)?;
         socket.set_tcp_nodelay(true)?;

@@ -81,7 +81,7 @@ fn asked_to_close(server: &Server) {
     let mut stream = server.connect();
     stream.write_all(request("/plaintext", "Connection: close\r\n").as_bytes()).unwrap();
     expect_plaintext(&mut stream);
-    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
 }
 
 /// Leaves before its reply, in several ways.

@@ -191,9 +191,12 @@ fn receive(mut stream: &TcpStream, pattern: &Pattern, total: usize, max: usize) 
     let mut buffer = vec![0; max];
     let mut received = 0;
     loop {
-        match stream.read(&mut buffer).unwrap() {
-            0 => break,
-            count => {
+        match stream.read(&mut buffer) {
+            // A process that was stopped and goes on, where the socket has a timeout (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error}"),
+            Ok(0) => break,
+            Ok(count) => {
                 pattern.check(received, &buffer[..count]);
                 received += count;
             }
