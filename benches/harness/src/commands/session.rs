@@ -124,7 +124,8 @@ impl Session {
         let server_share = server_cost.as_ref().and_then(|cost| cost.utilisation);
         let generator =
             verdict::generator(plan, &tally, probe.server_use().map(ServerUse::demand), server_share);
-        let facts = Facts { plan, tally: &tally, vanished: hooks.vanished.get() };
+        let vanished = hooks.vanished.take();
+        let facts = Facts { plan, tally: &tally, vanished: vanished.as_ref() };
         let checks = if tally.partial { Vec::new() } else { scenario::checks(&facts) };
         let target = Target {
             label: label.to_owned(),
@@ -141,7 +142,7 @@ impl Session {
             client_cost: Some(client_cost(&tally, &generator)),
             skew: probe.skew(plan, &tally),
             kernel,
-            notes: notes(plan, &tally, &probe, &hooks),
+            notes: notes(plan, &tally, &probe),
             generator: Some(generator),
             checks,
             ..Target::default()
@@ -225,7 +226,7 @@ fn client_cost(tally: &Tally, generator: &Generator) -> Cost {
     cost
 }
 
-fn notes(plan: &Plan, tally: &Tally, probe: &Probe, watch: &Watch<'_>) -> Vec<String> {
+fn notes(plan: &Plan, tally: &Tally, probe: &Probe) -> Vec<String> {
     let mut notes = vec![format!("verified: {}", protocol::verification(plan))];
     match &plan.load {
         Load::Closed { .. } => notes.push(correction::note(tally)),
@@ -257,6 +258,5 @@ fn notes(plan: &Plan, tally: &Tally, probe: &Probe, watch: &Watch<'_>) -> Vec<St
     notes.extend(probe.notes(plan, tally));
     let uncounted = tally.toll.as_ref().and_then(|toll| toll.uncounted.as_ref());
     notes.extend(uncounted.map(|why| format!("of the client {why}")));
-    notes.extend(watch.problem.borrow().clone());
     notes
 }

@@ -28,8 +28,7 @@ pub(super) struct Watch<'a> {
     counters: Counters,
     /// The kernel's counters of before, and those while all connections still stood.
     kernel: RefCell<Option<Vec<Counter>>>,
-    pub(super) vanished: Cell<Option<Vanished>>,
-    pub(super) problem: RefCell<Option<String>>,
+    pub(super) vanished: RefCell<Option<Vanished>>,
 }
 
 impl<'a> Watch<'a> {
@@ -45,8 +44,7 @@ impl<'a> Watch<'a> {
             probe: RefCell::new(Probe::new(server, tcp(plan).map(|target| target.port()))),
             counters: Counters::read(),
             kernel: RefCell::new(None),
-            vanished: Cell::new(None),
-            problem: RefCell::new(None),
+            vanished: RefCell::new(None),
         }
     }
 
@@ -73,12 +71,9 @@ impl<'a> Watch<'a> {
     }
 
     fn vanish(&self) {
-        let Some(target) = tcp(self.plan).filter(|_| self.plan.scenario == Scenario::HalfOpen) else {
-            return;
-        };
-        match half_open::vanish(target, self.plan.crowd.count) {
-            Ok(vanished) => self.vanished.set(Some(vanished)),
-            Err(error) => *self.problem.borrow_mut() = Some(format!("no peer vanished: {error:#}")),
+        if self.plan.scenario == Scenario::HalfOpen {
+            let vanished = half_open::vanish(&self.plan.target.address(), self.plan.crowd.count);
+            *self.vanished.borrow_mut() = Some(vanished);
         }
     }
 }
@@ -103,9 +98,8 @@ impl Hooks for Watch<'_> {
             }
             Point::Ended => {
                 self.probe.borrow_mut().ended(self.plan);
-                if let (Some(mut vanished), Some(target)) = (self.vanished.get(), tcp(self.plan)) {
-                    vanished.held_at_the_end = half_open::half_open(target)?;
-                    self.vanished.set(Some(vanished));
+                if let Some(vanished) = self.vanished.borrow_mut().as_mut() {
+                    vanished.end(&self.plan.target.address());
                 }
             }
             // Before the client ends its connections, which the kernel counts as resets.

@@ -57,7 +57,7 @@ pub(crate) const ALL: [(Scenario, &str, &str); 17] = [
     (Scenario::SlowReader, "slow-reader", "some ask for much and take it slowly, beside honest ones"),
     (Scenario::SlowWriter, "slow-writer", "some send their requests in drops, beside honest ones"),
     (Scenario::Slowloris, "slowloris", "some never end their request, beside honest ones"),
-    (Scenario::HalfOpen, "half-open", "peers that vanish without a word, beside honest ones"),
+    (Scenario::HalfOpen, "half-open", "peers that vanish without a word (CAP_NET_ADMIN), beside honest ones"),
     (Scenario::HalfClose, "half-close", "clients end their sending side and still get every reply"),
     (
         Scenario::ResetStorm,
@@ -115,8 +115,8 @@ impl Scenario {
 pub(crate) struct Facts<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) tally: &'a Tally,
-    /// Peers that vanished, and how many of their connections the target has still; of `half-open`.
-    pub(crate) vanished: Option<half_open::Vanished>,
+    /// What came of peers that were to vanish; of `half-open`.
+    pub(crate) vanished: Option<&'a half_open::Vanished>,
 }
 
 /// What the scenario asserts, and whether it held.

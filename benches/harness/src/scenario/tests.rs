@@ -1,6 +1,6 @@
 //! That each assertion of each scenario can fail: facts are doctored until it does.
 
-use super::half_open::Vanished;
+use super::half_open::{Left, Vanished};
 use super::*;
 use crate::engine::CrowdTally;
 use crate::plan::tests::plan;
@@ -53,11 +53,12 @@ fn tally_of(plan: &Plan) -> Tally {
 }
 
 fn checks_of(plan: &Plan, tally: &Tally) -> Vec<Check> {
-    let vanished = (plan.scenario == Scenario::HalfOpen).then(|| VANISHED);
+    let vanished = (plan.scenario == Scenario::HalfOpen).then_some(&VANISHED);
     checks(&Facts { plan, tally, vanished })
 }
 
-const VANISHED: Vanished = Vanished { peers: 6, held_then: 6, held_at_the_end: 6 };
+const VANISHED: Vanished =
+    Vanished::Done { peers: 6, left: Some(Left { before: 0, then: 6, at_the_end: 6 }) };
 
 /// Everything that can go wrong in the numbers, one at a time.
 const DOCTORS: [(&str, Doctor); 16] = [
