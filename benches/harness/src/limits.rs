@@ -31,6 +31,20 @@ pub(crate) fn ensure_descriptors(connections: u64, limit: u64) -> Result<()> {
     Ok(())
 }
 
+/// Fails if a server that is one process cannot have `connections` under the `limit` of descriptors.
+pub(crate) fn ensure_server_descriptors(connections: u64, limit: u64) -> Result<()> {
+    let needed = connections + OTHER_DESCRIPTORS;
+    ensure!(
+        needed <= limit,
+        "{connections} connections need {needed} descriptors in the server, which --server starts as one process, but \
+         RLIMIT_NOFILE is {limit}: at most {} connections fit; raise the hard limit (`ulimit -Hn`, LimitNOFILE=), or \
+         start servers that share a port and give their address in place of --server, with --workers for the client's \
+         share; for echo, c100k and c1m do both",
+        limit.saturating_sub(OTHER_DESCRIPTORS)
+    );
+    Ok(())
+}
+
 /// How many descriptors the process of this number may have, as `/proc` tells it.
 pub(crate) fn descriptor_limit(pid: u32) -> Result<String> {
     let path = format!("/proc/{pid}/limits");

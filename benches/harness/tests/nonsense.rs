@@ -138,11 +138,30 @@ fn a_target_that_sends_garbage_is_named() {
     fails(bench(&format!("run http://{page}/no/such/page")), 4, "status 404 instead of 200");
 }
 
+/// A command under a lower limit of descriptors.
+fn limited(limit: u32, inner: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command
+}
+
 #[test]
 fn more_connections_than_descriptors_are_refused() {
-    let inner = bench("run --server builtin --connections 5000");
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 200 && exec \"$@\"", "sh"]);
-    command.arg(inner.get_program()).args(inner.get_args());
+    let address = target(|_| {});
+    let command = limited(200, &bench(&format!("run tcp://{address} --connections 5000")));
     fails(command, 5, "RLIMIT_NOFILE is 200: at most 136 connections fit");
+}
+
+/// However many processes the client is.
+#[test]
+fn more_connections_than_a_server_started_here_can_have_are_refused_before_it_starts() {
+    for more in ["", "--scenario hostile --hostile 100"] {
+        let connections = if more.is_empty() { 150 } else { 80 };
+        let arguments = format!("run --server builtin --connections {connections} --workers 2 {more}");
+        let command = limited(200, &bench(&arguments));
+        fails(command, 5, "in the server, which --server starts as one process, but RLIMIT_NOFILE is 200");
+        let Ended { stderr, .. } = run(limited(200, &bench(&arguments)));
+        assert_eq!(stderr.lines().count(), 1, "nothing was started before: {stderr}");
+    }
 }

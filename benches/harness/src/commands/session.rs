@@ -19,7 +19,7 @@ use crate::result::{Check, Cost, Generator, ServerInfo, Target};
 use crate::scenario::{self, Facts, Scenario};
 use crate::servers::{self, Started};
 use crate::worker::spread;
-use crate::{interrupt, listener};
+use crate::{interrupt, limits, listener};
 
 /// A target, started here or elsewhere, and the plan for it.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ impl Session {
             return Err(Refusal::new("server-pid", format!("there is no process {pid}")))
                 .status(Status::Usage);
         }
+        ensure_server_has_room(&settings)?;
         let stop = interrupt::flag()?;
         let is_broadcast = settings.scenario().status(Status::Usage)? == Scenario::Broadcast;
         let start = |name: &String| {
@@ -88,6 +89,7 @@ impl Session {
 
     /// The same target under other settings.
     pub(super) fn with(mut self, settings: Settings) -> Result<Self> {
+        ensure_server_has_room(&settings)?;
         let known = self.started.as_ref().map(Started::target);
         let publish = self.plan.publish.take();
         self.plan = settings.target(known).and_then(|target| settings.plan(target)).status(Status::Usage)?;
@@ -186,6 +188,17 @@ impl Session {
             cpus: self.settings.server_cpus.as_ref().map(CpuList::numbers),
         }
     }
+}
+
+/// Fails if a server that is started here, as one process, could not have all the connections.
+fn ensure_server_has_room(settings: &Settings) -> Result<()> {
+    if settings.server.is_none() {
+        return Ok(());
+    }
+    let connections = settings.connections_at_a_time().status(Status::Usage)? as u64;
+    // The server inherits it.
+    let limit = limits::raise_descriptor_limit().status(Status::HostLimits)?;
+    limits::ensure_server_descriptors(connections, limit).status(Status::HostLimits)
 }
 
 /// In what a run differs from others, for tables.

@@ -439,6 +439,16 @@ impl Settings {
         })
     }
 
+    /// Connections that the target has at a time, those that behave badly among them.
+    pub(crate) fn connections_at_a_time(&self) -> Result<usize, Refusal> {
+        let scenario = self.scenario()?;
+        let connections = within("connections", self.connections, 64, 1, MOST_CONNECTIONS)?;
+        let crowd = self.crowd(scenario, connections)?.count;
+        // Of peers that vanish the target has the connections still.
+        let vanished = if scenario == Scenario::HalfOpen { crowd } else { 0 };
+        Ok(connections + crowd + vanished)
+    }
+
     fn crowd(&self, scenario: Scenario, connections: usize) -> Result<Crowd, Refusal> {
         let kinds: &[Mischief] = scenario.mischief();
         if kinds.is_empty() {
