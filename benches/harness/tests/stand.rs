@@ -64,7 +64,7 @@ fn connections_are_spread_over_processes_where_one_has_too_few_descriptors() {
         "each of 2 server processes takes",
         "150 connections active",
         "held    wake storm: all 300 connections answer a message, every byte right",
-        "300 open, 300 drained, 0 cut off",
+        "shutdown of one server after the other: 300 open, 300 drained, 0 cut off",
     ];
     assert_holds(&report, &facts);
     let result = read(&file);

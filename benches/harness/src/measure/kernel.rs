@@ -78,6 +78,53 @@ impl Counters {
     }
 }
 
+/// What was dropped in each phase of a run.
+#[derive(Debug)]
+pub(crate) struct Drops {
+    begin: Counters,
+    /// Each phase, with the counters at its end.
+    phases: Vec<(&'static str, Counters)>,
+}
+
+impl Drops {
+    /// The first phase begins.
+    pub(crate) fn begin() -> Self {
+        Self { begin: Counters::read(), phases: Vec::new() }
+    }
+
+    /// This phase ends, and the next begins.
+    pub(crate) fn end(&mut self, phase: &'static str) {
+        self.phases.push((phase, Counters::read()));
+    }
+
+    fn last(&self) -> &Counters {
+        self.phases.last().map_or(&self.begin, |(_, counters)| counters)
+    }
+
+    /// As [`Counters::since`], over all phases.
+    pub(crate) fn counters(&self) -> Vec<Counter> {
+        self.last().since(&self.begin)
+    }
+
+    /// Each counter of drops that has changed, as in `softnet.dropped +510 (opening +10, drain +500)`.
+    pub(crate) fn by_phase(&self) -> Vec<String> {
+        let growth = |counter: &Counter| counter.after.saturating_sub(counter.before);
+        let of_phases = |name: &str| -> Vec<String> {
+            let begins = std::iter::once(&self.begin).chain(self.phases.iter().map(|(_, end)| end));
+            let phases = begins.zip(&self.phases).filter_map(|(begin, (phase, end))| {
+                let counter = end.counter(name, begin).filter(Counter::has_changed)?;
+                Some(format!("{phase} +{}", growth(&counter)))
+            });
+            phases.collect()
+        };
+        let dropped = self.last().dropped_since(&self.begin);
+        let tell = |counter: &Counter| {
+            format!("{} +{} ({})", counter.name, growth(counter), of_phases(&counter.name).join(", "))
+        };
+        dropped.iter().map(tell).collect()
+    }
+}
+
 /// Pairs of lines, names and values, that begin with the name of their table.
 fn tables(text: &str) -> Vec<(String, u64)> {
     let lines: Vec<_> = text.lines().collect();
@@ -136,6 +183,27 @@ mod tests {
         // That nothing was dropped is told as well.
         let none = ["TcpExt.ListenOverflows", "softnet.dropped"].map(|name| (name.to_owned(), 0));
         assert_eq!(names(after.since(&after)), none);
+    }
+
+    #[test]
+    fn drops_are_told_by_phase() {
+        let at = |dropped: &str, overflows| {
+            counters(
+                &format!("TcpExt: ListenOverflows\nTcpExt: {overflows}\n"),
+                &format!("0000 {dropped} 0000\n"),
+            )
+        };
+        let phases = vec![
+            ("opening", at("0000000a", 0)),
+            ("talking", at("0000000a", 0)),
+            ("drain", at("00000010", 2)),
+        ];
+        let drops = Drops { begin: at("00000001", 0), phases };
+        let told = ["TcpExt.ListenOverflows +2 (drain +2)", "softnet.dropped +15 (opening +9, drain +6)"];
+        assert_eq!(drops.by_phase(), told);
+        assert_eq!(drops.counters().len(), 2);
+        let none = Drops { begin: at("00000001", 0), phases: vec![("opening", at("00000001", 0))] };
+        assert!(none.by_phase().is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::args::Args;
 use super::run::{Drained, Run};
 use super::talk::{Counted, Held, Talked};
 use crate::latency::{Latencies, format_ns};
-use crate::measure::kernel::Counters;
+use crate::measure::kernel::Drops;
 use crate::measure::memory;
 use crate::output::format::{bytes, count};
 use crate::result::{
@@ -268,23 +268,23 @@ pub(super) fn drained(result: &mut RunResult, drained: &Drained, connections: u6
         asserted: "SIGTERM ends every connection in good order, and every process with status 0".to_owned(),
         held: all_there,
         detail: Some(format!(
-            "served {} connections; shutdown: {} open, {} drained, {} cut off, in {:.2?}",
-            connections, ended.open, ended.drained, ended.cut_off, drained.took
+            "served {} connections; shutdown{}: {} open, {} drained, {} cut off, in {:.2?}",
+            connections,
+            if drained.in_turn { " of one server after the other" } else { "" },
+            ended.open,
+            ended.drained,
+            ended.cut_off,
+            drained.took
         )),
     });
 }
 
-/// What the kernel has dropped since.
-pub(super) fn kernel(result: &mut RunResult, args: &Args, before: &Counters) {
-    let now = Counters::read();
-    let dropped = now.dropped_since(before);
+/// What the kernel has dropped, and in which phases.
+pub(super) fn kernel(result: &mut RunResult, args: &Args, drops: &Drops) {
     if let Some(target) = result.targets.first_mut() {
-        target.kernel = now.since(before);
+        target.kernel = drops.counters();
     }
-    let told: Vec<_> = dropped
-        .iter()
-        .map(|counter| format!("{} +{}", counter.name, counter.after - counter.before))
-        .collect();
+    let told = drops.by_phase();
     let detail = if told.is_empty() { "none moved".to_owned() } else { told.join(", ") };
     if args.allow_drops {
         result.notes.push(format!("the kernel's counters of drops and overflows, not asserted: {detail}"));
@@ -292,7 +292,7 @@ pub(super) fn kernel(result: &mut RunResult, args: &Args, before: &Counters) {
         result.checks.push(Check {
             name: "nothing dropped".to_owned(),
             asserted: "the kernel's counters of drops and overflows stay as they are".to_owned(),
-            held: dropped.is_empty(),
+            held: told.is_empty(),
             detail: Some(detail),
         });
     }

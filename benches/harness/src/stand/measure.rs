@@ -10,7 +10,7 @@ use super::args::Args;
 use super::fill;
 use super::plan::Plan;
 use super::run::Run;
-use crate::measure::kernel::Counters;
+use crate::measure::kernel::Drops;
 use crate::measure::memory;
 use crate::result::{MemoryPoint, MemorySeries, RunResult};
 
@@ -22,16 +22,18 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// Opens the connections, holds them, uses them, wakes all at once, and ends in good order.
 pub(super) fn all(args: &Args, plan: &Plan, stop: &AtomicBool, result: &mut RunResult) -> Result<()> {
-    let counters = Counters::read();
+    let mut drops = Drops::begin();
     let caches = memory::caches();
     let mut run = Run::start(args, plan, stop, args.size)?;
     let total = plan.layout.connections;
     let before = run.memory(0)?;
     result.targets.push(fill::idle(&run));
     let (points, opening) = climb(&mut run, result)?;
+    drops.end("opening");
     // What the server still does about the opening (pools that it trims) is not of the idle connections.
     run.hold(args.hold)?;
     let held = run.hold(args.hold)?;
+    drops.end("holding");
     fill::opened(&mut result.targets[0], &run, &before, &points, opening, held);
     fill::kernel_caches(&mut result.targets[0], caches.as_deref(), total);
     let counted = run.talk_counted()?;
@@ -40,15 +42,19 @@ pub(super) fn all(args: &Args, plan: &Plan, stop: &AtomicBool, result: &mut RunR
     let mut talk = fill::talk(&run, fill::TALK, args.active, &talked);
     fill::system_calls(&mut talk, &counted);
     result.targets.push(talk);
+    drops.end("talking");
     let storm = run.talk(args.size, 100.0, 1, Duration::ZERO)?;
     result.targets.push(fill::talk(&run, fill::STORM, 100.0, &storm));
     result.checks.push(fill::storm_answered(&storm, total));
+    drops.end("wake storm");
     run.hold(args.hold)?;
     let after = run.memory(total)?;
     fill::after_traffic(&mut result.targets[0], &points, after);
+    drops.end("holding again");
     let drained = run.end()?;
+    drops.end("drain");
     fill::drained(result, &drained, total);
-    fill::kernel(result, args, &counters);
+    fill::kernel(result, args, &drops);
     fill::memory_limit(result, args);
     Ok(())
 }

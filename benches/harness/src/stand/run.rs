@@ -54,6 +54,8 @@ pub(super) struct Run<'a> {
 pub(super) struct Drained {
     pub(super) ended: Ended,
     pub(super) took: Duration,
+    /// One server began when the last had ended.
+    pub(super) in_turn: bool,
 }
 
 impl<'a> Run<'a> {
@@ -231,7 +233,11 @@ impl<'a> Run<'a> {
         memory::point(self.servers.iter().map(|&who| self.crew.pid(who)), connections)
     }
 
-    /// Ends the servers by SIGTERM while all connections stand, then the clients.
+    /// Ends the servers by SIGTERM while all their connections stand, then the clients.
+    ///
+    /// One server after the other, unless all may send at once. A client's kernel answers a FIN with a packet of its own
+    /// where the client does not close within 40 ms, and sends all that are due in one turn of its timers: where many
+    /// servers end at once and their clients are behind, those of a turn are more than a CPU's queue holds.
     pub(super) fn end(mut self) -> Result<Drained> {
         self.watch(Duration::ZERO)?;
         let clients = self.clients.clone();
@@ -240,16 +246,19 @@ impl<'a> Run<'a> {
             other => Some(other),
         })?;
         let begun = Instant::now();
-        for index in 0..self.servers.len() {
-            self.crew.terminate(self.servers[index]);
+        let in_turn = self.plan.in_flight.is_some() && self.servers.len() > 1;
+        let at_a_time = if in_turn { 1 } else { self.servers.len() };
+        let mut ended = Ended::default();
+        for servers in self.servers.clone().chunks(at_a_time) {
+            servers.iter().for_each(|&server| self.crew.terminate(server));
+            ended.add(self.ended(servers.len())?);
         }
-        let ended = self.ended(self.servers.len())?;
         let took = begun.elapsed();
         for index in 0..self.clients.len() {
             self.crew.tell(self.clients[index], &Order::End)?;
         }
         self.ended(self.clients.len())?;
-        Ok(Drained { ended, took })
+        Ok(Drained { ended, took, in_turn })
     }
 
     /// Waits until so many workers have ended in good order.
@@ -263,10 +272,7 @@ impl<'a> Run<'a> {
             }
             match self.crew.next(until.min(Instant::now() + NAP))? {
                 Some((_, News::Word(Word::Ended(ended)))) => {
-                    sum.open += ended.open;
-                    sum.drained += ended.drained;
-                    sum.cut_off += ended.cut_off;
-                    sum.report = ended.report;
+                    sum.add(ended);
                 }
                 Some((_, News::Ended(death))) if death.status.success() => left -= 1,
                 Some((who, News::Ended(death))) => return Err(self.died(who, &death)),

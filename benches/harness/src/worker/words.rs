@@ -191,6 +191,15 @@ pub(crate) struct Ended {
     pub(crate) report: String,
 }
 
+impl Ended {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.open += other.open;
+        self.drained += other.drained;
+        self.cut_off += other.cut_off;
+        self.report = other.report;
+    }
+}
+
 /// What went wrong, and whose fault it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fault {
