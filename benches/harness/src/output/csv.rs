@@ -1,10 +1,11 @@
-//! Results as CSV: one table of percentiles, one of seconds, one of everything else.
+//! Results as CSV: one table of percentiles, one of seconds, one of everything else. `--csv` describes their columns.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use serde_json::Value;
+use anyhow::{Result, bail};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::latency::Latencies;
 use crate::result::RunResult;
@@ -90,22 +91,54 @@ pub(super) fn write_series(mut file: impl Write, result: &RunResult) -> Result<(
 /// What has tables of its own.
 const TOLD: [&str; 3] = ["phases", "series", "label"];
 
-/// A row for every other figure of every target, called as in JSON: counts, costs, memory, skew, the kernel's counters.
+/// A row for every other figure, called as in JSON: those of the whole first, which are of no target (the environment,
+/// the plan, what was compared, checks, notes), then those of every target (counts, costs, memory, checks).
 pub(super) fn write_figures(mut file: impl Write, result: &RunResult) -> Result<()> {
     writeln!(file, "target,figure,value")?;
+    let mut whole = members(result)?;
+    whole.remove("targets");
+    for (name, comparison) in list(&mut whole, "comparisons").zip(&result.comparisons) {
+        name_it(name, format!("{} of {} / {}", comparison.metric, comparison.a, comparison.b));
+    }
+    for (name, environment) in list(&mut whole, "environments").zip(&result.environments) {
+        name_it(name, environment.host.clone());
+    }
+    write_rows(&mut file, "", whole)?;
     for target in &result.targets {
-        let Value::Object(mut members) = serde_json::to_value(target)? else { continue };
-        members.retain(|name, _| !TOLD.contains(&name.as_str()));
-        let mut rows = Vec::new();
-        flatten(&Value::Object(members), String::new(), &mut rows);
-        for (name, value) in rows {
-            writeln!(file, "{},{},{}", field(&target.label), field(&name), field(&value))?;
-        }
+        let mut figures = members(target)?;
+        figures.retain(|name, _| !TOLD.contains(&name.as_str()));
+        write_rows(&mut file, &target.label, figures)?;
     }
     Ok(())
 }
 
-/// The paths of all values within a value. What has a name in a list is called by it.
+fn members(of: &impl Serialize) -> Result<Map<String, Value>> {
+    match serde_json::to_value(of)? {
+        Value::Object(members) => Ok(members),
+        _ => bail!("a result is an object"),
+    }
+}
+
+fn list<'a>(members: &'a mut Map<String, Value>, name: &str) -> impl Iterator<Item = &'a mut Value> {
+    members.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn name_it(item: &mut Value, name: String) {
+    if let Value::Object(members) = item {
+        members.insert("name".to_owned(), Value::String(name));
+    }
+}
+
+fn write_rows(file: &mut impl Write, target: &str, figures: Map<String, Value>) -> Result<()> {
+    let mut rows = Vec::new();
+    flatten(&Value::Object(figures), String::new(), &mut rows);
+    for (name, value) in rows {
+        writeln!(file, "{},{},{}", field(target), field(&name), field(&value))?;
+    }
+    Ok(())
+}
+
+/// The paths of all values within a value. What has a name in a list is called by it, unless another has the same.
 fn flatten(value: &Value, path: String, rows: &mut Vec<(String, String)>) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
@@ -114,7 +147,9 @@ fn flatten(value: &Value, path: String, rows: &mut Vec<(String, String)>) {
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                let name = item["name"].as_str().map_or_else(|| index.to_string(), str::to_owned);
+                let name = item["name"].as_str();
+                let is_only = |name: &&str| items.iter().filter(|item| item["name"] == **name).count() == 1;
+                let name = name.filter(is_only).map_or_else(|| index.to_string(), str::to_owned);
                 flatten(item, below(&name), rows);
             }
         }

@@ -33,8 +33,10 @@ pub(crate) struct Args {
     /// Write the whole result to this file as JSON (schema 1), for `report`, `merge` and `--fail-if`.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write the percentiles to this file as CSV, and beside it the seconds and all other figures: `a.csv`,
-    /// `a-series.csv`, `a-figures.csv`.
+    /// Write the percentiles to this file as CSV, and beside it the seconds and all other figures: `a.csv` (a row for
+    /// each target, phase, and kind of latency), `a-series.csv` (a row for each target and second), `a-figures.csv`
+    /// (target, figure, value; figures are called as in the JSON, as `server_cost.cpu_s`, `checks.nothing lost.held`,
+    /// and without a target `comparisons.p99 of A / B.verdict`, `environments.HOST.sysctls.net.core.somaxconn`).
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
     /// Write the histograms to this file as an HDR histogram log, for the tools of HdrHistogram.

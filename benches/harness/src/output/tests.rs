@@ -265,6 +265,51 @@ fn csv_has_a_row_for_each_histogram_and_each_second() {
 }
 
 #[test]
+fn csv_has_a_row_for_every_other_figure() {
+    let mut result = sample::compare();
+    let of_whole = crate::result::Check { name: "all by turns".to_owned(), ..Default::default() };
+    result.checks = vec![of_whole];
+    result
+        .environments
+        .push(crate::result::Environment { host: "second".to_owned(), ..environment(&result) });
+    let mut table = Vec::new();
+    csv::write_figures(&mut table, &result).unwrap();
+    let table = String::from_utf8(table).unwrap();
+    for row in [
+        "target,figure,value",
+        ",command,compare",
+        ",comparisons.rate of A / B.verdict,better",
+        ",comparisons.rate of A / B.rounds,8",
+        ",comparisons.p99 of B' / B.control,true",
+        ",comparisons.p99 of B' / B.ratio.median,1.0",
+        ",checks.all by turns.held,false",
+        ",environments.sample.kernel,Linux 6.1.0 #1 SMP",
+        ",environments.second.sysctls.net.core.somaxconn,4096",
+        ",environments.sample.limits.open files.0,20000",
+        ",notes.0,a note of the whole",
+        ",plan.seed,7",
+        "A,checks.nothing lost.held,true",
+        "A,checks.nothing lost.detail,one was opened anew",
+        "B',kernel.TcpExt.ListenOverflows.after,12",
+        "B,server_cost.system_calls_per_message,2.003",
+    ] {
+        assert!(table.lines().any(|line| line == row), "no `{row}` in:\n{table}");
+    }
+    for (metric, low) in
+        result.comparisons.iter().filter(|c| !c.control).map(|c| (&c.metric, c.ratio.unwrap().low))
+    {
+        let row = format!(",comparisons.{metric} of A / B.ratio.low,{low}");
+        assert!(table.lines().any(|line| line.starts_with(&row)), "no `{row}` in:\n{table}");
+    }
+    let mut figures = std::collections::HashSet::new();
+    assert!(table.lines().all(|line| figures.insert(line.rsplit_once(',').unwrap().0)), "a figure twice");
+}
+
+fn environment(result: &RunResult) -> crate::result::Environment {
+    result.environments[0].clone()
+}
+
+#[test]
 fn the_text_tells_what_matters() {
     let mut result = sample::run();
     result.targets[0].generator.as_mut().unwrap().generator_bound = true;
