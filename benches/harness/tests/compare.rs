@@ -278,11 +278,15 @@ fn a_rate_that_is_not_the_servers_decides_nothing() {
     let more = ["--warmup", "200ms", "--slice", "300ms", "--a", &slow, "--b", &busy];
     let Some(written) = succeeds("bound", &more) else { return };
     let generator = |target: usize| &written["targets"][target]["generator"];
-    // Neither side of A was busy; the server B had all that it can get of its CPU.
+    // Neither side of A was busy.
     assert_eq!(generator(0)["generator_bound"], true, "{}", generator(0));
     assert!(generator(0)["reason"].as_str().unwrap().contains("fill neither"), "{}", generator(0));
-    assert_eq!(generator(1)["generator_bound"], false, "{}", generator(1));
-    assert!(generator(1)["server_busiest"].as_f64().unwrap() > 0.0, "{}", generator(1));
+    // How much of its CPU the server B gets is the machine's affair: nine tenths are all of it.
+    for target in 0..3 {
+        let share = |side: &str| generator(target)[side].as_f64().unwrap();
+        let is_saturated = share("server_busiest").max(share("server_utilisation")) >= 0.9;
+        assert_eq!(generator(target)["generator_bound"], !is_saturated, "{}", generator(target));
+    }
     let rate = &written["comparisons"][0];
     assert_eq!((&rate["metric"], &rate["verdict"]), (&"rate".into(), &"undecided".into()));
     assert_eq!(rate["reason"], "the client was the limit of A", "{rate}");

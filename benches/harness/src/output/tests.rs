@@ -269,9 +269,9 @@ fn csv_has_a_row_for_every_other_figure() {
     let mut result = sample::compare();
     let of_whole = crate::result::Check { name: "all by turns".to_owned(), ..Default::default() };
     result.checks = vec![of_whole];
-    result
-        .environments
-        .push(crate::result::Environment { host: "second".to_owned(), ..environment(&result) });
+    let mut second = result.environments[0].clone();
+    second.host = "second".to_owned();
+    result.environments.push(second);
     let mut table = Vec::new();
     csv::write_figures(&mut table, &result).unwrap();
     let table = String::from_utf8(table).unwrap();
@@ -303,10 +303,6 @@ fn csv_has_a_row_for_every_other_figure() {
     }
     let mut figures = std::collections::HashSet::new();
     assert!(table.lines().all(|line| figures.insert(line.rsplit_once(',').unwrap().0)), "a figure twice");
-}
-
-fn environment(result: &RunResult) -> crate::result::Environment {
-    result.environments[0].clone()
 }
 
 #[test]
@@ -410,6 +406,40 @@ fn the_page_is_well_formed_and_needs_nothing_else() {
             assert!(style.contains(scheme), "{scheme}");
         }
     }
+}
+
+#[test]
+fn the_percentiles_of_eight_servers_are_told_apart() {
+    let mut result = sample::compare();
+    result.targets = (0..8).map(|n| sample::target(&format!("server {n}"))).collect();
+    for target in &mut result.targets {
+        (target.phases.connect, target.phases.first_byte) = Default::default();
+    }
+    let page = html::page(&[&result]);
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(&page, options).unwrap();
+    let is_chart = |node: &roxmltree::Node<'_, '_>| {
+        node.attribute("class") == Some("chart")
+            && node.children().any(|child| child.text().is_some_and(|text| text.starts_with("Latency by")))
+    };
+    let chart = document.descendants().find(is_chart).expect("no chart of percentiles");
+    let lines = chart.descendants().filter(|node| node.has_tag_name("polyline"));
+    let looks: Vec<&str> = lines.map(|line| line.attribute("class").unwrap()).collect();
+    assert_eq!(looks.len(), 16, "from when due, and thinner from when sent");
+    assert_eq!(looks.iter().collect::<std::collections::HashSet<_>>().len(), 16, "{looks:?}");
+    assert_eq!(looks.iter().filter(|look| look.ends_with(" thin")).count(), 8);
+}
+
+#[test]
+fn nothing_is_folded_away_on_paper() {
+    let page = html::page(&[&sample::run()]);
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(&page, options).unwrap();
+    let details: Vec<_> = document.descendants().filter(|node| node.has_tag_name("details")).collect();
+    assert_eq!(details.len(), 2, "the kernel's settings and the plan");
+    assert!(details.iter().all(|node| node.attribute("open").is_some()));
+    // Nor what a reader has closed.
+    assert!(page.split_once("@media print").unwrap().1.contains("details::details-content"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The charts of a result.
 
-use super::svg::{Axis, Chart, Interval, Mark, STYLES, Scale, Series, intervals};
+use super::svg::{Axis, Chart, Interval, Mark, Scale, Series, intervals};
 use crate::latency::{Latencies, format_ns};
 use crate::output::format::{bytes, count};
 use crate::output::text;
@@ -12,6 +12,12 @@ const PLACES_PER_DECADE: usize = 24;
 
 /// The rarest percentile that is drawn: 99.99999%.
 const MOST_DECADES: usize = 7;
+
+/// Targets whose percentiles are drawn together: more lines would be a riddle.
+const MOST_TARGETS: usize = 12;
+
+/// The control's colour, among those of the charts.
+const GREY: usize = 5;
 
 /// From this ratio on, latencies are drawn on a logarithmic scale.
 const WIDE: f64 = 8.0;
@@ -51,18 +57,18 @@ fn latency_axis(values: &[f64]) -> Axis {
 /// Latency over percentiles, of every histogram of replies.
 fn percentiles(result: &RunResult) -> Option<Chart> {
     let single = result.targets.len() == 1;
-    // More lines than look different would be a riddle.
-    if result.targets.len() > STYLES {
+    if result.targets.len() > MOST_TARGETS {
         return None;
     }
     let mut series = Vec::new();
     let mut most = 0;
-    for target in &result.targets {
-        let mut add = |name: String, latencies: &Latencies| {
+    for (place, target) in result.targets.iter().enumerate() {
+        let mut add = |name: String, mark: Mark, latencies: &Latencies| {
             if latencies.count() > 0 {
                 most = most.max(latencies.count());
-                let style = series.len();
-                series.push(Series { name, mark: Mark::Line, style, points: curve(latencies) });
+                // Of several targets each has a style, of one each of its lines.
+                let style = if single { series.len() } else { place };
+                series.push(Series { name, mark, style, points: curve(latencies) });
             }
         };
         let reply = &target.phases.reply;
@@ -75,24 +81,25 @@ fn percentiles(result: &RunResult) -> Option<Chart> {
                 (false, true) => format!("{label}, corrected"),
                 (false, false) => label.clone(),
             };
-            add(name, corrected);
+            add(name, Mark::Line, corrected);
         }
         if let Some(raw) = &reply.raw {
             let beside = reply.corrected.is_some();
             let name = match (single, beside) {
                 (true, true) => "replies, from when sent".to_owned(),
                 (true, false) => "replies".to_owned(),
-                (false, true) if !is_filled => format!("{label}, from when sent"),
-                (false, _) => label.clone(),
+                (false, true) if is_filled => format!("{label}, as measured"),
+                (false, true) => format!("{label}, from when sent"),
+                (false, false) => label.clone(),
             };
-            add(name, raw);
+            add(name, if beside { Mark::Thin } else { Mark::Line }, raw);
         }
         if single {
             for (name, phase) in
                 [("connect", &target.phases.connect), ("first byte", &target.phases.first_byte)]
             {
                 if let Some(latencies) = phase.best() {
-                    add(name.to_owned(), latencies);
+                    add(name.to_owned(), Mark::Line, latencies);
                 }
             }
         }
@@ -357,7 +364,7 @@ fn comparisons(comparisons: &[Comparison], id: &str) -> String {
                 low: ratio.low,
                 middle: ratio.median,
                 high: ratio.high,
-                style: if comparison.control { 5 } else { 0 },
+                style: if comparison.control { GREY } else { 0 },
                 text: text::interval(Some(ratio)),
             })
         })

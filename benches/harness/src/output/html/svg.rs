@@ -12,8 +12,14 @@ const RIGHT: f64 = 36.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
 
-/// How many series look different.
-pub(super) const STYLES: usize = 6;
+/// Colours of series, and patterns of their lines.
+const COLOURS: usize = 8;
+
+/// The colour of a style and the pattern of its line. The first ones differ in both, so that they differ on paper too.
+fn look(style: usize) -> (usize, usize) {
+    let (colour, turn) = (style % COLOURS, style / COLOURS);
+    (colour, (colour + turn) % COLOURS)
+}
 
 /// The height of a row of intervals, and where their bars begin.
 const ROW: f64 = 26.0;
@@ -116,6 +122,8 @@ fn logarithmic(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     Line,
+    /// A thin line, as of what stands beside another of its style.
+    Thin,
     /// A thin solid line, as of a fit.
     Fit,
     Points,
@@ -197,27 +205,37 @@ impl Chart {
     }
 
     fn draw(&self, svg: &mut String, series: &Series) {
-        let style = series.style % STYLES;
+        let (colour, _) = look(series.style);
         let places: Vec<(f64, f64)> = series.points.iter().map(|point| self.at(*point)).collect();
         let drawn_as_points = series.mark == Mark::Points || places.len() == 1;
         if drawn_as_points {
             for (x, y) in places {
                 let _ = writeln!(
                     svg,
-                    "<circle class=\"d{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{}</title></circle>",
+                    "<circle class=\"d{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{}</title></circle>",
                     escape(&series.name)
                 );
             }
             return;
         }
         let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let more = if series.mark == Mark::Fit { " thin solid" } else { "" };
+        let class = line_class(series);
         let _ = writeln!(
             svg,
-            "<polyline class=\"line s{style}{more}\" points=\"{}\"><title>{}</title></polyline>",
+            "<polyline class=\"{class}\" points=\"{}\"><title>{}</title></polyline>",
             path.join(" "),
             escape(&series.name)
         );
+    }
+}
+
+/// How the line of a series looks.
+fn line_class(series: &Series) -> String {
+    let (colour, pattern) = look(series.style);
+    match series.mark {
+        Mark::Thin => format!("line s{colour} p{pattern} thin"),
+        Mark::Fit => format!("line s{colour} thin"),
+        Mark::Line | Mark::Points => format!("line s{colour} p{pattern}"),
     }
 }
 
@@ -262,12 +280,12 @@ pub(super) fn intervals(id: &str, title: &str, description: &str, rows: &[Interv
     for (index, row) in rows.iter().enumerate() {
         let y = TOP + ROW * (index as f64 + 0.5);
         let (low, middle, high) = (place(row.low), place(row.middle), place(row.high));
-        let style = row.style % STYLES;
+        let (colour, _) = look(row.style);
         let _ = writeln!(
             svg,
             "<text class=\"name\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
-             <line class=\"line solid s{style}\" x1=\"{low:.1}\" y1=\"{y:.1}\" x2=\"{high:.1}\" y2=\"{y:.1}\"/>\
-             <circle class=\"d{style}\" cx=\"{middle:.1}\" cy=\"{y:.1}\" r=\"4.5\"/>\
+             <line class=\"line s{colour}\" x1=\"{low:.1}\" y1=\"{y:.1}\" x2=\"{high:.1}\" y2=\"{y:.1}\"/>\
+             <circle class=\"d{colour}\" cx=\"{middle:.1}\" cy=\"{y:.1}\" r=\"4.5\"/>\
              <text x=\"{}\" y=\"{:.1}\">{}</text>",
             NAMES - 12.0,
             y + 4.0,
@@ -298,11 +316,10 @@ fn figure(title: &str, body: &str) -> String {
 fn legend(series: &[Series]) -> String {
     let mut list = String::from("<ul class=\"legend\">\n");
     for series in series.iter().filter(|series| series.mark != Mark::Fit) {
-        let style = series.style % STYLES;
         let sample = if series.mark == Mark::Points || series.points.len() == 1 {
-            format!("<circle class=\"d{style}\" cx=\"17\" cy=\"5\" r=\"4\"/>")
+            format!("<circle class=\"d{}\" cx=\"17\" cy=\"5\" r=\"4\"/>", look(series.style).0)
         } else {
-            format!("<line class=\"line s{style}\" x1=\"0\" y1=\"5\" x2=\"34\" y2=\"5\"/>")
+            format!("<line class=\"{}\" x1=\"0\" y1=\"5\" x2=\"34\" y2=\"5\"/>", line_class(series))
         };
         let _ = writeln!(
             list,
@@ -334,6 +351,21 @@ mod tests {
         assert_eq!((low, high, places.len()), (1.0, 1e7, 8));
         let (low, high, _) = logarithmic(100.0, 100.0);
         assert!(low <= 100.0 && high > 100.0, "{low} {high}");
+    }
+
+    #[test]
+    fn lines_look_different() {
+        let styles = COLOURS * COLOURS;
+        let looks: std::collections::HashSet<_> = (0..styles).map(look).collect();
+        assert_eq!(looks.len(), styles);
+        let patterns: std::collections::HashSet<_> = (0..COLOURS).map(|style| look(style).1).collect();
+        assert_eq!(patterns.len(), COLOURS, "without colours too");
+        let css = include_str!("style.css");
+        for style in 0..COLOURS {
+            assert_eq!(css.matches(&format!("--c{style}: #")).count(), 3, "light, dark and on paper");
+            assert!(css.contains(&format!(".s{style} {{")) && css.contains(&format!(".d{style} {{")));
+            assert!(style == 0 || css.contains(&format!(".p{style} {{ stroke-dasharray")), "{style}");
+        }
     }
 
     #[test]

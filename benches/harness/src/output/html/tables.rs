@@ -333,11 +333,15 @@ pub(super) fn environment(result: &RunResult) -> String {
             environment.sysctls.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let _ = writeln!(
             html,
-            "<details><summary>Settings of the kernel</summary><pre>{}</pre></details>",
+            "<details open=\"open\"><summary>Settings of the kernel</summary><pre>{}</pre></details>",
             escape(&sysctls.join("\n"))
         );
     }
     let plan = serde_json::to_string_pretty(&result.plan).unwrap_or_default();
-    let _ = writeln!(html, "<details><summary>Plan</summary><pre>{}</pre></details>", escape(&plan));
+    let _ = writeln!(
+        html,
+        "<details open=\"open\"><summary>Plan</summary><pre>{}</pre></details>",
+        escape(&plan)
+    );
     format!("<h2>Environment</h2>\n{html}")
 }
