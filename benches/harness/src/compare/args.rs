@@ -151,6 +151,8 @@ pub(super) struct Plan {
     #[serde(skip)]
     pub(super) judged: crate::plan::Plan,
     pub(super) server_cpus: CpuList,
+    /// The percentage of sends that may be late.
+    pub(super) tolerance: f64,
     pub(super) rounds: usize,
     pub(super) seed: u64,
     /// A, B, the second instance of B, and the further ones.
@@ -264,6 +266,7 @@ impl Plan {
                 count_calls: false,
             },
             server_cpus: args.server_cpus.clone(),
+            tolerance: args.tolerance,
             rounds: args.pairs,
             seed: args.seed.unwrap_or_else(seed_from_time),
             contestants,
@@ -404,6 +407,8 @@ mod tests {
             panic!("another mode");
         };
         assert_eq!((per_second, late_after), (5_000.0, Duration::from_micros(200)));
+        assert!(plan.judged.load.is_open() && plan.judged.late_after == late_after);
+        assert_eq!((plan.tolerance, plan.judged.tolerance), (1.0, 1.0), "as of run");
     }
 
     #[test]
@@ -465,6 +470,8 @@ mod tests {
             "--mode broadcast --size 5",
             "--mode broadcast --size 100000",
             "--mode broadcast --client-threads 2",
+            "--mode rate --rate 10 --tolerance 101",
+            "--mode rate --rate 10 --tolerance -1",
         ] {
             assert!(plan(wrong).is_err(), "{wrong}");
         }

@@ -207,13 +207,6 @@ fn notes(plan: &Plan, target: &Target) -> Vec<String> {
     if target.generator.as_ref().is_some_and(|generator| generator.generator_bound) {
         notes.push(format!("{label} is generator-bound: its rate is not the server's"));
     }
-    if let Mode::Rate { per_second, .. } = plan.load.mode {
-        let late = median(|slice| slice.late as f64) / (per_second * plan.load.slice.as_secs_f64());
-        if late > 0.0 {
-            let share = late * 100.0;
-            notes.push(format!("{label}: {share:.2}% of the sends were late"));
-        }
-    }
     if plan.load.firehose > 0 {
         let rate = median(|slice| slice.firehose_bytes_per_second) / 1e6;
         notes.push(format!("{label}: the firehose carried {rate:.0} MB/s"));
