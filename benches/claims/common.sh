@@ -15,6 +15,7 @@ scratch=$(mktemp -d)
 servers=()
 server_pid=
 server_addr=
+kept=yes
 
 clean_up() {
     stop
@@ -66,15 +67,21 @@ stop() {
     servers=()
 }
 
-# compare LABEL_A COMMAND_A LABEL_B COMMAND_B OPTION ..: both by turns; its report, and its figures for `ratio`.
+# compare LABEL_A COMMAND_A LABEL_B COMMAND_B OPTION ..: both by turns; its report, and its figures for `ratio`. Whether
+# the schedule was kept, if there was one, is in `kept`: a latency of one that was not decides nothing.
 compare() {
-    local label_a=$1 a=$2 label_b=$3 b=$4
+    local label_a=$1 a=$2 label_b=$3 b=$4 status=0
     shift 4
     "$bin/corelane-bench" compare --a "$a" --b "$b" --label-a "$label_a" --label-b "$label_b" \
-        --pairs "$rounds" --slice "$slice" --json "$scratch/compare.json" "$@" 2>"$scratch/compare.err" || {
+        --pairs "$rounds" --slice "$slice" --json "$scratch/compare.json" "$@" 2>"$scratch/compare.err" || status=$?
+    case $status in
+    0) kept=yes ;;
+    6) kept=no ;;
+    *)
         cat "$scratch/compare.err" >&2
         return 1
-    }
+        ;;
+    esac
     echo
 }
 
@@ -102,9 +109,10 @@ spread() {
 # verdict CLAIM LEAST MOST MEDIAN LOW HIGH TEXT: reproduced if the whole interval is within LEAST to MOST, refuted if none
 # of it is. Fewer than 6 rounds have no interval of 95%, and decide nothing.
 verdict() {
-    awk -v rounds="$rounds" -v claim="$1" -v least="$2" -v most="$3" -v median="$4" -v low="$5" -v high="$6" -v text="$7" 'BEGIN {
+    awk -v rounds="$rounds" -v kept="$kept" -v claim="$1" -v least="$2" -v most="$3" -v median="$4" -v low="$5" -v high="$6" -v text="$7" 'BEGIN {
         outcome = "undecided"
-        if (rounds < 6) outcome = "undecided (too few rounds)"
+        if (kept == "no") outcome = "undecided (the schedule was not kept)"
+        else if (rounds < 6) outcome = "undecided (too few rounds)"
         else if (low >= least && high <= most) outcome = "reproduced"
         else if (high < least || low > most) outcome = "refuted"
         if (outcome == "refuted") outcome = outcome (low > most ? " (more)" : " (less)")
