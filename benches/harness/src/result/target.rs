@@ -279,7 +279,7 @@ pub(crate) struct Cost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) switches_per_message: Option<f64>,
     /// By name, where they could be counted. As counting slows every call, `run` does it in the warm-up, if there is one,
-    /// and `compare` before the first round.
+    /// `compare` before the first round, and `c10k` in a talk of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) system_calls: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -56,7 +56,10 @@ pub(super) fn slow(facts: &Facts<'_>) -> Vec<Check> {
         "slow ones intact",
         format!("what each of {asked} slow ones asked for came whole and right, or the target cut it off"),
         intact >= asked,
-        Some(format!("{intact} of {asked}; a slow writer takes a second for a request")),
+        Some(format!(
+            "{intact} of {asked}; a slow writer takes a second for a request, a slow reader takes some KiB ten times a \
+             second"
+        )),
     ));
     checks
 }
