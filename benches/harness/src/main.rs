@@ -48,8 +48,9 @@ enum Command {
     /// Hold 10,000 connections to corelane's echo server, then use all of them.
     ///
     /// Servers and clients are processes of their own, built on corelane, on CPUs of their own. All connections are
-    /// opened over loopback and held idle. Then some keep one message in flight; then all are woken at once. Every
-    /// byte of every reply is compared with what was sent. At the end the servers get SIGTERM.
+    /// opened over loopback and held idle. Then some keep one message in flight; then all are woken, as many at a time
+    /// as the host's queue of packets takes (`--in-flight all`: all at once). Every byte of every reply is compared with
+    /// what was sent. At the end the servers get SIGTERM.
     ///
     /// Fails if a byte is wrong, a connection is lost or cannot be opened, a reply is late, or a process ends.
     C10k(stand::Args),
