@@ -83,15 +83,15 @@ fn churn_with_rst() {
 fn slow_reader() {
     scenario(
         "slow-reader",
-        "--hostile 50",
+        "--hostile 50 --duration 2s",
         &["honest ones answered", "the others were there", "slow ones intact"],
     );
 }
 
 #[test]
 fn slow_writer() {
-    // Ten ticks of a tenth of a second for a request.
-    let more = "--hostile 50 --duration 1500ms";
+    // Ten ticks of a tenth of a second for a request, and time to spare for a busy machine.
+    let more = "--hostile 50 --duration 4s";
     scenario("slow-writer", more, &["honest ones answered", "slow ones intact"]);
 }
 
@@ -104,7 +104,11 @@ fn detail(result: &Value, name: &str) -> String {
 
 #[test]
 fn slowloris() {
-    let result = scenario("slowloris", "--hostile 50", &["honest ones answered", "the others were there"]);
+    let result = scenario(
+        "slowloris",
+        "--hostile 50 --duration 2s",
+        &["honest ones answered", "the others were there"],
+    );
     // The server inside the program has no deadline.
     let told = detail(&result, "the others were there");
     assert!(told.starts_with("6 did; 6 let in, 0 refused, 0 cut off"), "{told}");
@@ -216,7 +220,11 @@ fn a_storm_waits_until_all_are_back_from_the_last() {
 
 #[test]
 fn hostile() {
-    let result = scenario("hostile", "--hostile 100", &["honest ones answered", "the others were there"]);
+    let result = scenario(
+        "hostile",
+        "--hostile 100 --duration 2s",
+        &["honest ones answered", "the others were there"],
+    );
     let phases = &result["targets"][0]["phases"]["reply"];
     assert!(phases["corrected"]["p99_9_us"].as_f64().unwrap() > 0.0, "the result is the honest ones' tail");
     let told = detail(&result, "the others were there");
@@ -250,8 +258,12 @@ fn every_scenario_over_two_processes() {
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());
     let mut tried = 0;
     for name in names.filter(|name| *name != "broadcast" && (*name != "half-open" || may_vanish())) {
-        // A slow writer takes a second for a request.
-        let more = if name == "slow-writer" { "--duration 1500ms" } else { "" };
+        // Others than the honest ones need their time; a slow writer takes a second for a request.
+        let more = match name {
+            "slow-writer" => "--duration 4s",
+            "slow-reader" | "slowloris" | "hostile" | "half-open" => "--duration 2s",
+            _ => "",
+        };
         scenario(name, &format!("--workers 2 {more}"), &[]);
         tried += 1;
     }
