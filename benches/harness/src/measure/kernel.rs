@@ -106,6 +106,12 @@ impl Drops {
         self.last().since(&self.begin)
     }
 
+    /// Whether something was dropped before this phase.
+    pub(crate) fn dropped_before(&self, phase: &str) -> bool {
+        let before = self.phases.iter().take_while(|(name, _)| *name != phase).last();
+        before.is_some_and(|(_, counters)| !counters.dropped_since(&self.begin).is_empty())
+    }
+
     /// Each counter of drops that has changed, as in `softnet.dropped +510 (opening +10, drain +500)`.
     pub(crate) fn by_phase(&self) -> Vec<String> {
         let growth = |counter: &Counter| counter.after.saturating_sub(counter.before);
@@ -201,6 +207,10 @@ mod tests {
         let drops = Drops { begin: at("00000001", 0), phases };
         let told = ["TcpExt.ListenOverflows +2 (drain +2)", "softnet.dropped +15 (opening +9, drain +6)"];
         assert_eq!(drops.by_phase(), told);
+        assert!(drops.dropped_before("drain") && drops.dropped_before("talking"));
+        assert!(!drops.dropped_before("opening"));
+        let at_the_end = Drops { begin: at("0000000a", 0), phases: drops.phases.clone() };
+        assert!(!at_the_end.dropped_before("drain") && !at_the_end.by_phase().is_empty());
         assert_eq!(drops.counters().len(), 2);
         let none = Drops { begin: at("00000001", 0), phases: vec![("opening", at("00000001", 0))] };
         assert!(none.by_phase().is_empty());

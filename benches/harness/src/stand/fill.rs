@@ -26,6 +26,9 @@ const HELD: &str = "corelane, idle";
 pub(super) const TALK: &str = "corelane, talking";
 pub(super) const STORM: &str = "corelane, wake storm";
 
+/// The phase in which the servers end.
+pub(super) const DRAIN: &str = "drain";
+
 /// A server that uses less than this share of its CPUs could have done more.
 const SATURATED: f64 = 0.9;
 
@@ -280,6 +283,10 @@ pub(super) fn drained(result: &mut RunResult, drained: &Drained, connections: u6
 }
 
 /// What the kernel has dropped, and in which phases.
+///
+/// In the drain a server ends all its connections in one moment, and the kernel's own late acknowledgements of that may
+/// not fit its queue. They are told and do not count: they hold no message, and that every connection ends in good order
+/// is another check.
 pub(super) fn kernel(result: &mut RunResult, args: &Args, drops: &Drops) {
     if let Some(target) = result.targets.first_mut() {
         target.kernel = drops.counters();
@@ -291,8 +298,10 @@ pub(super) fn kernel(result: &mut RunResult, args: &Args, drops: &Drops) {
     } else {
         result.checks.push(Check {
             name: "nothing dropped".to_owned(),
-            asserted: "the kernel's counters of drops and overflows stay as they are".to_owned(),
-            held: told.is_empty(),
+            asserted:
+                "the kernel's counters of drops and overflows stay as they are until the servers get SIGTERM"
+                    .to_owned(),
+            held: !drops.dropped_before(DRAIN),
             detail: Some(detail),
         });
     }

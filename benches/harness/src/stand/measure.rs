@@ -52,7 +52,7 @@ pub(super) fn all(args: &Args, plan: &Plan, stop: &AtomicBool, result: &mut RunR
     fill::after_traffic(&mut result.targets[0], &points, after);
     drops.end("holding again");
     let drained = run.end()?;
-    drops.end("drain");
+    drops.end(fill::DRAIN);
     fill::drained(result, &drained, total);
     fill::kernel(result, args, &drops);
     fill::memory_limit(result, args);
