@@ -73,8 +73,9 @@ pub trait Handler: Sized + 'static {
         Flow::Continue
     }
 
-    /// The peer will send no more. `input` is what was left unconsumed; it may be empty. By default the
-    /// connection is flushed and closed; with [`Flow::Continue`] it stays open for writing.
+    /// The peer will send no more. `input` is what was left unconsumed; it may be empty. What a pause held back is
+    /// shown to `on_data` first. By default the connection is flushed and closed; with [`Flow::Continue`] it stays
+    /// open for writing.
     fn on_eof(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, input: &mut Input<'_>) -> Flow {
         let _ = (conn, session, input);
         Flow::Close

@@ -12,6 +12,7 @@ use crate::engine::{Hooks, Point, Progress, Tally};
 use crate::load::Loader;
 use crate::plan;
 use crate::result::{Cost, MemorySeries, Skew};
+use crate::servers;
 
 /// What was seen in a load like that of every slice, but beside them.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Look {
     plan: plan::Plan,
     tally: Tally,
     probe: Probe,
+    /// What the server calls itself, if it is one of others that does.
+    pub(super) version: Option<String>,
 }
 
 /// Watches that load as `run` does.
@@ -34,14 +37,16 @@ impl Look {
         // Where connections come and go, none stands before the load.
         let stays = !matches!(plan.load.mode, crate::load::Mode::Churn { .. });
         let plan = plan::Plan { prove: plan.judged.prove && stays, ..plan.judged.clone() };
-        let probe = RefCell::new(Probe::new(&server.pids(), Some(server.address.port())));
+        let pids = server.pids();
+        let version = pids.first().and_then(|&pid| servers::version(pid));
+        let probe = RefCell::new(Probe::new(&pids, Some(server.address.port())));
         let watch = Watch { stop, plan: &plan, probe };
         let slice = loader.run(server.target(), &watch)?;
         if slice.tally.partial {
             bail!("interrupted");
         }
         let probe = watch.probe.into_inner();
-        Ok(Self { plan, tally: slice.tally, probe })
+        Ok(Self { plan, tally: slice.tally, probe, version })
     }
 
     /// Puts down what the server and the client asked of the kernel.

@@ -96,6 +96,7 @@ fn server(plan: &Plan, contestant: &Contestant, turns: &Turns) -> ServerInfo {
     ServerInfo {
         address: turns.address.map(|address| format!("tcp://{address}")),
         command: is_started.then(|| contestant.server.clone()),
+        version: turns.look.as_ref().and_then(|look| look.version.clone()),
         processes: is_started.then_some(1),
         cpus: is_started.then_some(plan.server_cpus.iter().collect()),
         ..ServerInfo::default()

@@ -60,8 +60,8 @@ settings! {
     /// redis://HOST, frames://HOST:PORT (requests with their length in front).
     #[arg(value_name = "TARGET")]
     target: String,
-    /// Start a server and load that: echo, frames, redis, broadcast or another of corelane's examples; peer-NAME
-    /// of benches/peers; or a command line that prints `listening on ADDRESS`.
+    /// Start a server and load that: builtin; echo, frames, redis, broadcast or netapp of corelane's examples;
+    /// peer-NAME of benches/peers; or a command line that prints `listening on ADDRESS`.
     #[arg(long, value_name = "NAME")]
     server: String,
     /// What is said to the target, where its address does not tell [default: echo].
