@@ -30,7 +30,7 @@ start() {
     started+=($!)
     echo $! >"$scratch/$name.pid"
     for _ in {1..100}; do
-        address=$(sed -n 's/.*listening on //p' "$log" | head -n 1)
+        address=$(awk 'sub(/.*listening on /, "") { print; exit }' "$log")
         if [[ $address ]]; then
             echo "$address" >"$scratch/$name.address"
             return
@@ -120,7 +120,7 @@ half() {
     for server in "$@"; do
         for _ in 1 2 3; do closed "$server" "$path" "$connections"; done |
             sort -n | awk 'NR == 2 { printf "%d\n", $1 / 2 }'
-    done | sort -n | head -n 1
+    done | sort -n | sed -n 1p
 }
 
 # interval < NUMBERS: "MEDIAN LOW HIGH".

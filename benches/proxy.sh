@@ -30,7 +30,7 @@ start() {
     taskset -c "$cpu" "$@" >"$log" 2>&1 &
     started+=($!)
     for _ in {1..100}; do
-        address=$(sed -n 's/.*listening on //p;' "$log" | head -n 1)
+        address=$(awk 'sub(/.*listening on /, "") { print; exit }' "$log")
         [[ -n $address ]] && return
         sleep 0.05
     done
@@ -111,8 +111,8 @@ transfer() {
 
 # stream COUNT: always the same random bytes.
 stream() {
-    # head ends it.
-    { openssl enc -aes-128-ctr -nosalt -K 00 -iv 00 </dev/zero 2>/dev/null || true; } | head -c "$1"
+    # Not a pipeline: head ends early, and openssl then fails.
+    head -c "$1" < <(openssl enc -aes-128-ctr -nosalt -K 00 -iv 00 </dev/zero 2>/dev/null)
 }
 
 # memory WHEN PID: resident now, and the most ever.

@@ -55,7 +55,7 @@ in_namespace() {
     in_namespace '
         nc -l 127.0.0.1 20000 & listener=$!
         trap "kill $listener" EXIT
-        for try in {1..100}; do ss -Htn state listening | grep -q :20000 && break; read -rt 0.05 <> <(:) || true; done
+        for try in {1..100}; do ss -Htn state listening | grep :20000 >/dev/null && break; read -rt 0.05 <> <(:) || true; done
         "$tune" apply --profile loadgen --knobs "$picked" --state "$state"
         [[ $(cat /proc/sys/net/ipv4/ip_local_reserved_ports) == 20000 ]]
         "$tune" rollback --state "$state"

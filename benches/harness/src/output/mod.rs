@@ -52,12 +52,12 @@ pub(crate) struct Args {
 }
 
 /// Files that were opened for a result.
-#[derive(Debug)]
 pub(crate) struct Output {
     json: Option<File>,
     csv: Option<[File; 3]>,
     hlog: Option<File>,
     html: Option<File>,
+    text: Box<dyn Write>,
     gate: Gate,
 }
 
@@ -76,6 +76,7 @@ impl Args {
             },
             hlog: create(&self.hlog)?,
             html: create(&self.html)?,
+            text: Box::new(stdout()),
         })
     }
 
@@ -89,7 +90,7 @@ impl Output {
     /// Ends a result with what came of its measurement, writes and prints it, and tells how the
     /// command is to end: the error of the measurement first, then a check that did not hold, then the
     /// gate.
-    pub(crate) fn deliver(self, mut result: RunResult, outcome: Result<()>) -> Result<()> {
+    pub(crate) fn deliver(mut self, mut result: RunResult, outcome: Result<()>) -> Result<()> {
         result.end();
         if let Err(error) = &outcome {
             result.failure = Some(outcome::line(error));
@@ -105,12 +106,12 @@ impl Output {
     }
 
     /// Writes and prints results as they are; fails if a check did not hold or a condition of the gate does.
-    pub(crate) fn publish(self, results: &[&RunResult]) -> Result<()> {
+    pub(crate) fn publish(mut self, results: &[&RunResult]) -> Result<()> {
         self.write(results)?;
         self.judge(results)
     }
 
-    fn write(&self, results: &[&RunResult]) -> Result<()> {
+    fn write(&mut self, results: &[&RunResult]) -> Result<()> {
         for result in results {
             if let Some(file) = &self.json {
                 finish(file, |file| json::write(file, result))?;
@@ -128,7 +129,7 @@ impl Output {
             finish(file, |file| Ok(file.write_all(html::page(results).as_bytes())?))?;
         }
         let texts: Vec<String> = results.iter().map(|result| text::render(result)).collect();
-        print(&texts.join("\n"))
+        print(&mut self.text, &texts.join("\n"))
     }
 
     fn judge(&self, results: &[&RunResult]) -> Result<()> {
@@ -149,8 +150,8 @@ fn finish(file: &File, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) 
 }
 
 /// A reader that has heard enough (`| head`) is no failure.
-fn print(text: &str) -> Result<()> {
-    match stdout().write_all(text.as_bytes()) {
+fn print(to: &mut dyn Write, text: &str) -> Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot print the result"),
     }
