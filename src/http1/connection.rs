@@ -185,7 +185,8 @@ impl<T: Default> Connection<T> {
     #[inline(always)]
     pub(super) fn push(&mut self, flags: u16, started: u64, spare: &mut Vec<VecDeque<Entry<T>>>) -> u32 {
         if self.queue.capacity() == 0 {
-            self.queue = spare.pop().unwrap_or_default();
+            // Nothing is lost: it is empty and has no buffer. What drops it would not know that.
+            std::mem::forget(std::mem::replace(&mut self.queue, spare.pop().unwrap_or_default()));
         }
         self.queue.push_back(Entry::new(flags, started));
         let number = self.next;

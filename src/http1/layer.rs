@@ -41,7 +41,9 @@ pub(super) struct Layer<T> {
     /// Buffers of queues that were emptied.
     pub(super) spare: Vec<VecDeque<Entry<T>>>,
     started: Instant,
-    /// The time of this turn, in nanoseconds since the start.
+    /// The time of this turn.
+    turn: Option<Instant>,
+    /// The same in nanoseconds since the start.
     pub(super) now: u64,
     pub(super) draining: bool,
     /// The connection whose callback runs: it is tended at the end of that.
@@ -65,6 +67,7 @@ impl<T: Default + 'static> Layer<T> {
             finished: Vec::new(),
             spare: Vec::new(),
             started: Instant::now(),
+            turn: None,
             now: 0,
             draining: false,
             current: usize::MAX,
@@ -80,10 +83,13 @@ impl<T: Default + 'static> Layer<T> {
     #[inline]
     pub(super) fn begin(&mut self, core: &mut Core<'_>) {
         self.current = usize::MAX;
-        let now = core.now();
-        self.now = now.saturating_duration_since(self.started).as_nanos() as u64;
-        if self.config.date {
-            self.date.refresh(now);
+        let turn = core.now();
+        if self.turn != Some(turn) {
+            self.turn = Some(turn);
+            self.now = turn.saturating_duration_since(self.started).as_nanos() as u64;
+            if self.config.date {
+                self.date.refresh(turn);
+            }
         }
         if !self.out.is_empty() {
             self.drop_output(core);

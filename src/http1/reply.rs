@@ -50,7 +50,7 @@ enum Place {
 }
 
 impl<'a, T: Default + 'static> Reply<'a, T> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(mut exchange: Exchange<'a, T>, status: StatusCode) -> Self {
         exchange.select();
         let Layer { connections, out, .. } = &mut *exchange.layer;
@@ -86,7 +86,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     }
 
     /// Adds headers that were checked before.
-    #[inline]
+    #[inline(always)]
     pub fn fields(mut self, fields: &Fields) -> Self {
         self.out().extend_from_slice(fields.as_bytes());
         self
@@ -104,7 +104,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     ///
     /// What was wrong with the headers: the client gets a 500 then. [`ReplyError::Begun`] and [`ReplyError::Over`] if
     /// there is nothing to answer.
-    #[inline]
+    #[inline(always)]
     pub fn send(self, body: &[u8]) -> Result<(), ReplyError> {
         if self.is_plain() && body.len() < UNCOPIED {
             self.send_plain(body);
@@ -130,6 +130,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             && !matches!(self.status.as_u16(), 100..=199 | 204 | 304)
     }
 
+    #[inline(always)]
     fn send_plain(mut self, body: &[u8]) {
         let Layer { out, date, config, .. } = &mut *self.exchange.layer;
         if config.date {
@@ -144,6 +145,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         self.finish(body.len());
     }
 
+    #[inline(never)]
     fn send_any(mut self, body: &[u8]) -> Result<(), ReplyError> {
         let has_body = self.head(Length::Known(body.len() as u64), true)?;
         let sent = if has_body { body.len() } else { 0 };
@@ -360,7 +362,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     }
 
     /// The reply is whole; so many bytes of body were sent.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, sent: usize) {
         let Exchange { layer, index, .. } = &mut self.exchange;
         let is_simple = self.place == Place::Out && !self.flags.has(part::BODY | part::CLOSE);
