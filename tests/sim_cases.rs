@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corelane::sim::{Call, DialAnswer, Faults, Remote, Simulation};
+use corelane::sim::{Call, DialAnswer, Faults, Reading, Remote, Simulation};
 use corelane::*;
 
 /// What a handler was told, in order.
@@ -295,6 +295,46 @@ fn an_idle_deadline_that_is_turned_on_counts_from_then() {
     assert_eq!((remote.received(), remote.is_over()), (b"done".to_vec(), false));
     sim.run_for(Duration::from_secs(2)).unwrap();
     assert!(remote.is_over());
+}
+
+/// A proxy that is held up by one side has the other wait: nothing of what that one still sends is to be lost.
+#[test]
+fn who_is_paused_is_not_idle() {
+    let handler = LineByLine { told: Told::default(), resumes_at_once: false };
+    let idle = Deadlines { idle: Some(Duration::from_secs(1)), ..Deadlines::default() };
+    let mut sim = Simulation::new(1, server().deadlines(idle), Faults::none(), |_| handler).unwrap();
+    let remote = sim.connect();
+    remote.send(b"one\n");
+    sim.run_for(Duration::from_secs(60)).unwrap();
+    assert!(!remote.is_over());
+    let id = sim.sessions().iter().next().unwrap().0;
+    sim.handle().send(0, id).unwrap();
+    sim.run_for(Duration::from_millis(900)).unwrap();
+    assert!(!remote.is_over(), "it counts from the end of the pause");
+    sim.run_for(Duration::from_millis(200)).unwrap();
+    assert!(remote.is_over());
+}
+
+#[test]
+fn output_that_waits_has_the_deadline_of_a_write_stall_if_there_is_one() {
+    let seconds = Duration::from_secs;
+    for (write_stall, closed_after, reason) in
+        [(Some(seconds(5)), 5, "close WriteStall"), (None, 1, "close Idle")]
+    {
+        let told = Told::default();
+        let handler = Scripted {
+            on_open: |conn| assert!(conn.write(&[0; 1_000_000]).is_taken()),
+            ..Scripted::new(&told)
+        };
+        let deadlines = Deadlines { idle: Some(seconds(1)), write_stall, ..Deadlines::default() };
+        let mut sim = start(server().deadlines(deadlines), Faults::none(), handler);
+        let remote = sim.connect();
+        remote.set_reading(Reading::Not);
+        sim.run_for(seconds(closed_after) - Duration::from_millis(100)).unwrap();
+        assert_eq!(*told.borrow(), ["open"]);
+        sim.run_for(Duration::from_millis(200)).unwrap();
+        assert_eq!(*told.borrow(), ["open", reason]);
+    }
 }
 
 /// Takes a line at a time and pauses behind each; `resumes_at_once`, or when it is told to.

@@ -51,7 +51,7 @@ impl Connection {
                     consider(at, Due::Close(CloseReason::WriteStall));
                 }
                 if self.phase == Phase::Open {
-                    if self.idle != 0 {
+                    if self.idle != 0 && self.may_be_idle(periods) {
                         consider(self.active.wrapping_add(self.idle), Due::Close(CloseReason::Idle));
                     }
                     if periods.first_byte != 0 && !self.has(Flag::FirstByte) && !self.has(Flag::Dialed) {
@@ -65,6 +65,12 @@ impl Connection {
             }
         }
         next
+    }
+
+    /// Whether it is the peer of whom nothing comes. What waits for the peer to take it has a deadline of its own,
+    /// if there is one; and of whom we read nothing, because the handler has paused it, nothing can come.
+    fn may_be_idle(&self, periods: &Periods) -> bool {
+        if self.has(Flag::Blocked) { periods.write_stall == 0 } else { !self.is_suspended() }
     }
 
     fn stalls_at(&self, periods: &Periods) -> Option<u32> {

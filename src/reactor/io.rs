@@ -151,8 +151,9 @@ impl Io {
             // What this callback is going to leave is not in the inbox yet.
             connection.set(Flag::Redeliver);
         }
+        // The wait was ours: the deadlines of idleness and of the minimum rate count from now.
+        connection.active = tick;
         if let Some(inbox) = &mut connection.inbox {
-            // The wait was ours: the minimum rate counts from now.
             inbox.since = tick;
             inbox.received = 0;
             connection.set(Flag::Redeliver);
@@ -160,6 +161,7 @@ impl Io {
         if connection.has(Flag::Redeliver) || connection.has(Flag::Readable) {
             self.enqueue(key);
         }
+        self.arm(key);
     }
 
     /// Ends a connection: its socket is closed in this turn, its session handed back, its slot freed.

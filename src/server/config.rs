@@ -105,7 +105,8 @@ pub struct MinimumRate {
 pub struct Deadlines {
     /// From the accept to the first byte received.
     pub first_byte: Option<Duration>,
-    /// Without a byte in either direction.
+    /// Without a byte in either direction, while one of the peer would be read: not while the handler has it paused,
+    /// nor, where `write_stall` is set, while output waits for the peer.
     pub idle: Option<Duration>,
     /// With output waiting and the peer taking none of it.
     pub write_stall: Option<Duration>,
