@@ -226,6 +226,28 @@ fn a_client_that_does_not_read_holds_its_upstream_up() {
     proxy.stop();
 }
 
+/// What waits because the other side takes nothing is neither idle nor lost.
+#[test]
+fn who_is_held_up_for_longer_than_the_idle_deadline_goes_on() {
+    let upstream = Upstream::new();
+    let (proxy, address) = proxy(&[&upstream.address], &["--idle", "3"]);
+    let (mut client, mut server) = (Client::connect(&address), upstream.accept());
+    let bytes = Random::new(12).bytes(64 << 20);
+    let sent = client.send_until_full(&bytes);
+    assert!(sent < bytes.len(), "nothing held the client up");
+    // A pair that is quiet from now on has reached the deadline when its end comes.
+    let (mut quiet, mut other) = (Client::connect(&address), upstream.accept());
+    assert_eq!((quiet.receive_all(), other.receive_all()), (Vec::new(), Vec::new()));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            client.send(&bytes[sent..]);
+            client.finish();
+        });
+        assert!(server.receive_all() == bytes);
+    });
+    proxy.stop();
+}
+
 /// One side ends, and still gets what the other has to say.
 #[track_caller]
 fn end_first(mut first: Client, mut second: Client) {
