@@ -214,7 +214,10 @@ fn a_body_that_drips_is_cut_off_with_408_and_one_that_keeps_the_rate_is_not() {
     }
     assert_eq!(statuses(&slow), [408]);
     assert!(!fast.is_over());
-    assert_eq!(http.total().problems[Problem::BodyRate.index()], 1);
+    let total = http.total();
+    assert_eq!(total.problems[Problem::BodyRate.index()], 1);
+    // The layer's own reply has a status, and no place among the service's times.
+    assert_eq!((total.statuses, total.latency.iter().sum::<u64>(), total.aborted), ([0, 0, 0, 1, 0], 0, 1));
     assert!(told(&sim).contains(&Told::Abort(0)) && !told(&sim).contains(&Told::Abort(1)));
 }
 
@@ -505,6 +508,25 @@ fn a_shutdown_lets_exchanges_finish_and_says_so() {
         remote.finish();
     }
     sim.run_to_the_end().unwrap();
+}
+
+/// It was made before the shutdown and waits for the reply before it.
+#[test]
+fn a_reply_that_waits_at_a_shutdown_says_so_too() {
+    let (mut sim, _) = simulation();
+    let remote = sim.connect();
+    remote.send(&[get("/x"), get("/now")].concat());
+    sim.run_until_quiet().unwrap();
+    sim.shut_down();
+    sim.run_until_quiet().unwrap();
+    order(&mut sim, Order::Answer(0));
+    let first = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n0";
+    let last = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nnow";
+    assert_eq!(
+        remote.received().escape_ascii().to_string(),
+        [first, last].concat().escape_default().to_string()
+    );
+    assert!(remote.saw_end());
 }
 
 #[test]

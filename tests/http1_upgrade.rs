@@ -132,7 +132,8 @@ fn what_is_behind_the_request_goes_to_the_service_however_it_is_cut() {
             assert_eq!(received(&remote), [PLAIN, SWITCH, lines].concat(), "{path}, seed {seed}");
             sim.run_until_quiet().unwrap();
             assert_eq!(sim.handler().service().closed, [(5, CloseReason::PeerClosed)]);
-            assert_eq!((http.total().upgrades, http.total().aborted), (1, 0));
+            let total = http.total();
+            assert_eq!((total.upgrades, total.aborted, total.statuses), (1, 0, [1, 1, 0, 0, 0]));
         }
     }
 }
@@ -174,4 +175,80 @@ fn an_upgrade_that_cannot_be_is_answered_with_500() {
     assert_eq!(received(&old), "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nplain");
     assert_eq!(received(&full), "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n");
     assert!(!full.is_over(), "and served on");
+}
+
+/// Answers in ways that not every request allows. What was upgraded may be idle for five seconds.
+struct Bold;
+
+impl Service for Bold {
+    type State = ();
+    type Message = ();
+
+    fn on_request(&mut self, request: &Request<'_>, exchange: &mut Exchange<'_, ()>) {
+        let reply = |exchange: &mut Exchange<'_, ()>, status| {
+            exchange.reply(status).header("upgrade", "lines").send(b"")
+        };
+        let result = match request.target() {
+            "/switch" => exchange.reply(StatusCode::SWITCHING_PROTOCOLS).header("upgrade", "lines").upgrade(),
+            "/required" => reply(exchange, StatusCode::UPGRADE_REQUIRED),
+            "/required-once" => {
+                exchange.reply(StatusCode::UPGRADE_REQUIRED).header("upgrade", "lines").close().send(b"")
+            }
+            _ => exchange.reply(StatusCode::OK).send(b"is no tunnel"),
+        };
+        let is_allowed = request.is_upgrade() || request.target().starts_with("/required");
+        assert_eq!(result, if is_allowed { Ok(()) } else { Err(ReplyError::Upgrade) });
+    }
+
+    fn on_upgraded(&mut self, upgraded: &mut Upgraded<'_, ()>) {
+        let id = upgraded.id();
+        assert!(upgraded.core().set_idle_deadline(id, Some(Duration::from_secs(5))));
+    }
+
+    fn on_upgraded_data(&mut self, _: &mut Upgraded<'_, ()>, input: &mut Input<'_>) -> Flow {
+        input.take_all();
+        Flow::Continue
+    }
+}
+
+fn bold(requests: &str) -> (Simulation<Http<Bold>>, Remote) {
+    let http = Config { date: false, ..Config::default() }.build().unwrap();
+    let server = http.server().listen("127.0.0.1:80");
+    let mut sim = Simulation::new(1, server, Faults::none(), |_| http.handler(Bold)).unwrap();
+    let remote = sim.connect();
+    remote.send(requests.as_bytes());
+    sim.run_until_quiet().unwrap();
+    (sim, remote)
+}
+
+#[test]
+fn who_asks_for_no_upgrade_gets_none() {
+    let failed = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+    // Nor is a CONNECT answered as if what follows were HTTP.
+    for request in ["GET /switch HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"] {
+        let (_sim, remote) = bold(&request.repeat(2));
+        assert_eq!(received(&remote), failed.repeat(2));
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_offered_is_named_as_of_this_connection() {
+    let (_sim, remote) =
+        bold("GET /required HTTP/1.1\r\nHost: a\r\n\r\nGET /required-once HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = "HTTP/1.1 426 Upgrade Required\r\nupgrade: lines\r\ncontent-length: 0\r\n";
+    assert_eq!(
+        received(&remote),
+        format!("{head}connection: upgrade\r\n\r\n{head}connection: close, upgrade\r\n\r\n")
+    );
+}
+
+#[test]
+fn the_services_own_idle_deadline_holds_from_the_upgrade_on() {
+    let (mut sim, remote) = bold(&upgrade("/switch"));
+    sim.run_for(Duration::from_millis(4_900)).unwrap();
+    remote.send(b"x");
+    sim.run_for(Duration::from_millis(4_900)).unwrap();
+    assert!(!remote.is_over());
+    sim.run_for(Duration::from_millis(200)).unwrap();
+    assert!(remote.is_over());
 }

@@ -58,8 +58,8 @@ impl Default for Limits {
 pub struct Timeouts {
     /// From the first byte of a head to its last. 408. 30 s unless set.
     pub head: Duration,
-    /// How slowly a body may come, on average since its head. 408. 240 bytes a second, looked at 30 s after the
-    /// head and later, unless set.
+    /// How slowly a body may come: on average since its head, or since it was last as fast as it has to be. 408. 240 bytes
+    /// a second, looked at after 30 s, unless set; so one that stops is cut off after 30 s, however much has come.
     pub body: MinimumRate,
     /// Between requests, and before the first. Closes without a word. 30 s unless set.
     pub keep_alive: Duration,

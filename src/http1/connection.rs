@@ -5,40 +5,42 @@ use std::collections::VecDeque;
 
 use super::body::Body;
 use super::config::{Limits, Timeouts};
+use super::reply::CONTINUE;
+use super::watch::Due;
 use super::{Problem, Responder};
 use crate::ConnId;
 
 /// Bits of a connection and of an entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Flags(u16);
+pub(super) struct Flags(u32);
 
 impl Flags {
     #[inline]
-    pub(super) const fn has(self, any: u16) -> bool {
+    pub(super) const fn has(self, any: u32) -> bool {
         self.0 & any != 0
     }
 
     #[inline]
-    pub(super) fn set(&mut self, flags: u16) {
+    pub(super) fn set(&mut self, flags: u32) {
         self.0 |= flags;
     }
 
     #[inline]
-    pub(super) fn clear(&mut self, flags: u16) {
+    pub(super) fn clear(&mut self, flags: u32) {
         self.0 &= !flags;
     }
 
-    pub(super) fn assign(&mut self, flags: u16, value: bool) {
+    pub(super) fn assign(&mut self, flags: u32, value: bool) {
         if value { self.set(flags) } else { self.clear(flags) }
     }
 
     /// Those of `mask` that are set.
-    pub(super) const fn only(self, mask: u16) -> u16 {
+    pub(super) const fn only(self, mask: u32) -> u32 {
         self.0 & mask
     }
 
     /// Clears a flag and says whether it was set.
-    pub(super) fn take(&mut self, flag: u16) -> bool {
+    pub(super) fn take(&mut self, flag: u32) -> bool {
         let was = self.has(flag);
         self.clear(flag);
         was
@@ -48,71 +50,73 @@ impl Flags {
 /// What is known of a connection.
 pub(super) mod conn {
     /// No request is taken behind those there are; when they are answered, it closes.
-    pub(in crate::http1) const LAST: u16 = 1;
+    pub(in crate::http1) const LAST: u32 = 1;
     /// It closes now, whatever is unanswered.
-    pub(in crate::http1) const CLOSING: u16 = 1 << 1;
+    pub(in crate::http1) const CLOSING: u32 = 1 << 1;
     /// The reactor was asked to close it.
-    pub(in crate::http1) const CLOSED: u16 = 1 << 2;
+    pub(in crate::http1) const CLOSED: u32 = 1 << 2;
     /// Reading is paused, by the layer.
-    pub(in crate::http1) const PAUSED: u16 = 1 << 3;
+    pub(in crate::http1) const PAUSED: u32 = 1 << 3;
     /// Output is above the high watermark.
-    pub(in crate::http1) const HIGH: u16 = 1 << 4;
+    pub(in crate::http1) const HIGH: u32 = 1 << 4;
     /// The peer has ended its side.
-    pub(in crate::http1) const ENDED: u16 = 1 << 5;
+    pub(in crate::http1) const ENDED: u32 = 1 << 5;
     /// In the list of those to be tended.
-    pub(in crate::http1) const LISTED: u16 = 1 << 6;
-    /// In the heap of those with a deadline.
-    pub(in crate::http1) const WATCHED: u16 = 1 << 7;
+    pub(in crate::http1) const LISTED: u32 = 1 << 6;
     /// What is left of the body is dropped: its exchange is over.
-    pub(in crate::http1) const DISCARD: u16 = 1 << 8;
+    pub(in crate::http1) const DISCARD: u32 = 1 << 8;
     /// It speaks another protocol.
-    pub(in crate::http1) const TUNNEL: u16 = 1 << 9;
+    pub(in crate::http1) const TUNNEL: u32 = 1 << 9;
     /// A part of a head has come.
-    pub(in crate::http1) const HEAD: u16 = 1 << 10;
+    pub(in crate::http1) const HEAD: u32 = 1 << 10;
     /// The first exchange may go on writing.
-    pub(in crate::http1) const WAKE: u16 = 1 << 11;
+    pub(in crate::http1) const WAKE: u32 = 1 << 11;
     /// The idle deadline is off: the service is at work.
-    pub(in crate::http1) const BUSY: u16 = 1 << 12;
+    pub(in crate::http1) const BUSY: u32 = 1 << 12;
     /// The idle deadline is that of a write stall.
-    pub(in crate::http1) const STALL: u16 = 1 << 13;
+    pub(in crate::http1) const STALL: u32 = 1 << 13;
     /// The server shuts down, and it was asked whether it may go.
-    pub(in crate::http1) const ASKED: u16 = 1 << 14;
+    pub(in crate::http1) const ASKED: u32 = 1 << 14;
 }
 
 /// What is known of an exchange.
 pub(super) mod part {
     /// The request was HEAD.
-    pub(in crate::http1) const HEAD: u16 = 1;
+    pub(in crate::http1) const HEAD: u32 = 1;
     /// The request was of version 1.0.
-    pub(in crate::http1) const HTTP10: u16 = 1 << 1;
+    pub(in crate::http1) const HTTP10: u32 = 1 << 1;
     /// The connection closes behind the reply.
-    pub(in crate::http1) const CLOSE: u16 = 1 << 2;
+    pub(in crate::http1) const CLOSE: u32 = 1 << 2;
     /// The head of the reply is written.
-    pub(in crate::http1) const BEGUN: u16 = 1 << 3;
+    pub(in crate::http1) const BEGUN: u32 = 1 << 3;
     /// The reply is whole.
-    pub(in crate::http1) const DONE: u16 = 1 << 4;
+    pub(in crate::http1) const DONE: u32 = 1 << 4;
     /// The reply's body is sent in chunks.
-    pub(in crate::http1) const CHUNKED: u16 = 1 << 5;
+    pub(in crate::http1) const CHUNKED: u32 = 1 << 5;
     /// The reply has no body, whatever is written.
-    pub(in crate::http1) const BODILESS: u16 = 1 << 6;
+    pub(in crate::http1) const BODILESS: u32 = 1 << 6;
     /// The request's body is still coming.
-    pub(in crate::http1) const BODY: u16 = 1 << 7;
+    pub(in crate::http1) const BODY: u32 = 1 << 7;
     /// The service wants no body for now.
-    pub(in crate::http1) const PAUSED: u16 = 1 << 8;
+    pub(in crate::http1) const PAUSED: u32 = 1 << 8;
     /// The client waits for `100 Continue`.
-    pub(in crate::http1) const EXPECTS: u16 = 1 << 9;
+    pub(in crate::http1) const EXPECTS: u32 = 1 << 9;
     /// The service was told to wait with its writing.
-    pub(in crate::http1) const BLOCKED: u16 = 1 << 10;
+    pub(in crate::http1) const BLOCKED: u32 = 1 << 10;
     /// Behind the reply's head another protocol is spoken.
-    pub(in crate::http1) const UPGRADE: u16 = 1 << 11;
+    pub(in crate::http1) const UPGRADE: u32 = 1 << 11;
     /// The layer's own: no request of it was shown to the service.
-    pub(in crate::http1) const INTERNAL: u16 = 1 << 12;
+    pub(in crate::http1) const INTERNAL: u32 = 1 << 12;
     /// The keep-alive of a 1.0 client is confirmed.
-    pub(in crate::http1) const KEEP: u16 = 1 << 13;
+    pub(in crate::http1) const KEEP: u32 = 1 << 13;
     /// The client would speak another protocol behind it: what follows is not looked at before it is answered.
-    pub(in crate::http1) const OFFERS: u16 = 1 << 14;
+    pub(in crate::http1) const OFFERS: u32 = 1 << 14;
     /// The reply's status has no body, and no length.
-    pub(in crate::http1) const LENGTHLESS: u16 = 1 << 15;
+    pub(in crate::http1) const LENGTHLESS: u32 = 1 << 15;
+    /// The reply was cut short, and is none to count.
+    pub(in crate::http1) const CUT: u32 = 1 << 16;
+    /// The request was CONNECT.
+    pub(in crate::http1) const CONNECT: u32 = 1 << 17;
 }
 
 /// What is kept of a request that is told of when it is over.
@@ -122,12 +126,52 @@ pub(super) struct Sample {
     pub(super) target: String,
 }
 
+/// Of a reply, what is written and must wait: for the replies before it, or for a peer that takes what it was sent.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    bytes: Vec<u8>,
+    /// So many of them have been passed on.
+    passed: usize,
+}
+
+impl Held {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.passed
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn left(&self) -> &[u8] {
+        &self.bytes[self.passed..]
+    }
+
+    /// So many of what was left have been passed on; without a buffer once it is all.
+    pub(super) fn pass(&mut self, count: usize) {
+        self.passed += count;
+        if self.passed == self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+
+    /// For more to be written behind it.
+    pub(super) fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// All of it, if nothing has been passed on.
+    pub(super) fn fresh(&mut self) -> Option<&mut Vec<u8>> {
+        (self.passed == 0).then_some(&mut self.bytes)
+    }
+}
+
 /// One exchange.
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     pub(super) state: T,
-    /// Of its reply, what is written and must wait for the replies before it.
-    pub(super) held: Vec<u8>,
+    pub(super) held: Held,
     pub(super) sample: Option<Box<Sample>>,
     /// When its head was whole.
     pub(super) started: u64,
@@ -141,10 +185,10 @@ pub(super) struct Entry<T> {
 
 impl<T: Default> Entry<T> {
     #[inline]
-    pub(super) fn new(flags: u16, started: u64) -> Self {
+    pub(super) fn new(flags: u32, started: u64) -> Self {
         Self {
             state: T::default(),
-            held: Vec::new(),
+            held: Held::default(),
             sample: None,
             started,
             sent: 0,
@@ -152,6 +196,25 @@ impl<T: Default> Entry<T> {
             status: 0,
             flags: Flags(flags),
         }
+    }
+}
+
+impl<T> Entry<T> {
+    /// Has the connection closed behind it. A head that is made and waits is made to say so.
+    pub(super) fn close(&mut self) {
+        const LINE: &[u8] = b"connection: close\r\n";
+        let has_line = part::CLOSE | part::KEEP | part::UPGRADE;
+        if self.flags.has(part::BEGUN)
+            && !self.flags.has(has_line)
+            && let Some(held) = self.held.fresh()
+        {
+            let start = if held.starts_with(CONTINUE) { CONTINUE.len() } else { 0 };
+            if let Some(end) = memchr::memchr(b'\n', &held[start..]) {
+                let at = start + end + 1;
+                held.splice(at..at, LINE.iter().copied());
+            }
+        }
+        self.flags.set(part::CLOSE);
     }
 }
 
@@ -173,17 +236,21 @@ pub(super) struct Connection<T> {
     pub(super) id: ConnId,
     /// The number of the next request.
     pub(super) next: u32,
-    /// When the present head or body began, or began to be read again.
+    /// When the present head or body began, or began to be read again, or was last as fast as it has to be.
     pub(super) since: u64,
-    /// Bytes of the present body since then, or dropped of it.
+    /// Bytes of the present body since then.
     pub(super) received: u64,
+    /// Bytes that were dropped of it.
+    pub(super) dropped: u64,
+    /// The time of its entry in the heap of deadlines; `u64::MAX` where it has none.
+    pub(super) watched: u64,
     pub(super) flags: Flags,
 }
 
 impl<T: Default> Connection<T> {
     /// Puts an exchange at the end of the queue, whose buffer is one of `spare` if it has none; its number.
     #[inline(always)]
-    pub(super) fn push(&mut self, flags: u16, started: u64, spare: &mut Vec<VecDeque<Entry<T>>>) -> u32 {
+    pub(super) fn push(&mut self, flags: u32, started: u64, spare: &mut Vec<VecDeque<Entry<T>>>) -> u32 {
         if self.queue.capacity() == 0 {
             // Nothing is lost: it is empty and has no buffer. What drops it would not know that.
             std::mem::forget(std::mem::replace(&mut self.queue, spare.pop().unwrap_or_default()));
@@ -196,6 +263,11 @@ impl<T: Default> Connection<T> {
 }
 
 impl<T> Connection<T> {
+    /// Whether this is its entry in the heap of deadlines.
+    pub(super) fn knows(&self, due: &Due) -> bool {
+        (self.id, self.watched) == (due.id, due.at)
+    }
+
     pub(super) fn new(id: ConnId) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -204,6 +276,8 @@ impl<T> Connection<T> {
             next: 0,
             since: 0,
             received: 0,
+            dropped: 0,
+            watched: u64::MAX,
             flags: Flags::default(),
         }
     }
@@ -241,9 +315,7 @@ impl<T> Connection<T> {
     /// Whether it waits for a request and for nothing else: the state of most connections at most times.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        self.flags.only(!conn::WATCHED) == 0
-            && self.reading == Reading::Head { seen: 0 }
-            && self.queue.is_empty()
+        self.flags == Flags::default() && self.reading == Reading::Head { seen: 0 } && self.queue.is_empty()
     }
 
     /// Whether another request may join those that wait.
@@ -260,6 +332,15 @@ impl<T> Connection<T> {
         self.flags.has(conn::CLOSING) || self.flags.has(conn::LAST) && self.queue.is_empty()
     }
 
+    /// So much of a body has come. One that is fast enough has its time anew, but saves none up: else it could stop for as
+    /// long as its first bytes have paid for.
+    pub(super) fn came(&mut self, bytes: usize, now: u64, timeouts: &Timeouts) {
+        self.received += bytes as u64;
+        if self.since.saturating_add(paid_for(self.received, timeouts)) >= now {
+            (self.since, self.received) = (now, 0);
+        }
+    }
+
     /// When the peer has been too slow, if it goes on like this, and what with. Not while the wait is ours.
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<(u64, Problem)> {
         if self.flags.has(conn::CLOSING | conn::CLOSED | conn::PAUSED | conn::HIGH | conn::TUNNEL) {
@@ -271,13 +352,17 @@ impl<T> Connection<T> {
             }
             Reading::Head { .. } => None,
             Reading::Body(_) => {
-                let rate = u64::from(timeouts.body.bytes_per_second).max(1);
-                let paid_for = self.received.saturating_mul(1_000_000_000) / rate;
-                let allowed = paid_for.max(timeouts.body.grace.as_nanos() as u64);
+                let grace = timeouts.body.grace.as_nanos() as u64;
+                let allowed = paid_for(self.received, timeouts).max(grace);
                 Some((self.since.saturating_add(allowed), Problem::BodyRate))
             }
         }
     }
+}
+
+/// How long so many bytes of a body may take.
+fn paid_for(bytes: u64, timeouts: &Timeouts) -> u64 {
+    bytes.saturating_mul(1_000_000_000) / u64::from(timeouts.body.bytes_per_second).max(1)
 }
 
 #[cfg(test)]

@@ -53,16 +53,28 @@ impl Counters {
         self.aborted.add(1);
     }
 
-    pub(super) fn upgrade(&self) {
+    /// A connection goes over to another protocol, behind a reply of this status.
+    pub(super) fn upgrade(&self, status: u16, nanos: u64) {
         self.upgrades.add(1);
+        self.reply(status, 0, nanos);
+    }
+
+    /// A reply of the layer itself is complete.
+    pub(super) fn refusal(&self, status: u16) {
+        self.status(status);
+    }
+
+    #[inline]
+    fn status(&self, status: u16) {
+        if let Some(class) = self.statuses.get((status / 100).wrapping_sub(1) as usize) {
+            class.add(1);
+        }
     }
 
     /// A reply is complete.
     #[inline]
     pub(super) fn reply(&self, status: u16, body: u64, nanos: u64) {
-        if let Some(class) = self.statuses.get((status / 100).wrapping_sub(1) as usize) {
-            class.add(1);
-        }
+        self.status(status);
         self.body_out.add(body);
         // Most are answered in the turn in which they came.
         if nanos == 0 {
@@ -105,11 +117,13 @@ fn bucket(nanos: u64) -> usize {
 pub struct CountersSnapshot {
     /// Requests whose head was whole and in order.
     pub requests: u64,
-    /// Replies by the class of their status: 1xx (only 101), 2xx, 3xx, 4xx, 5xx. Those of the layer itself count.
+    /// Replies by the class of their status: 1xx (only 101), 2xx, 3xx, 4xx, 5xx. Those of the layer itself count; one
+    /// that is cut short because the rest of the request does not come is none.
     pub statuses: [u64; 5],
     /// Bytes of bodies received, without their framing.
     pub body_in: u64,
-    /// Bytes of bodies of complete replies, without their framing.
+    /// Bytes of bodies of complete replies, without their framing. A reply is complete when the server has taken all of
+    /// it: what is waiting then to be sent, and what a file has, is counted.
     pub body_out: u64,
     /// Requests that the layer refused, by [`Problem::index`].
     pub problems: [u64; Problem::COUNT],
@@ -117,7 +131,7 @@ pub struct CountersSnapshot {
     pub aborted: u64,
     /// Connections that went over to another protocol.
     pub upgrades: u64,
-    /// Replies by the time from the head to the end of the reply: bucket 0 holds those of less than a microsecond,
+    /// Replies of the service by the time from the head to the end of the reply: bucket 0 holds those of less than a microsecond,
     /// bucket n those of less than 2^n, the last all the rest. Times are those of the reactor's turns: a request that
     /// is answered in the turn in which it came took none.
     pub latency: [u64; LATENCY_BUCKETS],

@@ -84,12 +84,12 @@ pub struct Fields {
 impl Fields {
     /// # Errors
     ///
-    /// As [`Reply::header`](super::Reply::header) of the first that is not allowed.
+    /// As [`Reply::header`](super::Reply::header) of the first that is not allowed; `Date` and `Upgrade` are not.
     pub fn new(fields: &[(&str, &str)]) -> Result<Self, ReplyError> {
         let mut bytes = Vec::new();
         for (name, value) in fields {
             check(name, value.as_bytes())?;
-            if name.eq_ignore_ascii_case("date") {
+            if name.eq_ignore_ascii_case("date") || name.eq_ignore_ascii_case("upgrade") {
                 return Err(ReplyError::ReservedHeader);
             }
             field(&mut bytes, name, value.as_bytes());

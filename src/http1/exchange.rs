@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::connection::{Connection, Entry, Reading, conn, part};
 use super::encode;
-use super::layer::{Layer, UNCOPIED};
+use super::layer::{Layer, PIECE, UNCOPIED};
 use super::reply::Reply;
 use crate::{ConnId, Core, Peer, Shared, Written};
 
@@ -51,7 +51,8 @@ pub enum ReplyError {
     Length,
     /// It is not this reply's turn, or it is sent in chunks: see [`Exchange::write_by`].
     Turn,
-    /// The request does not allow an upgrade: it is of version 1.0, or its body is still coming.
+    /// The request does not allow an upgrade: it asks for none, or its body is still coming. Or it was CONNECT, which has no
+    /// other reply of success.
     Upgrade,
 }
 
@@ -126,7 +127,8 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
 
     /// Writes a part of the reply's body. After [`Written::High`] wait for
     /// [`Service::on_drained`](super::Service::on_drained); [`Written::Refused`] says that nothing was taken, since a
-    /// reply whose turn has not come may hold no more than 1 MiB.
+    /// reply whose turn has not come, or whose client takes nothing, may hold no more than 1 MiB. One write may be of any
+    /// size: what the client does not take at once is held for it.
     ///
     /// # Errors
     ///
@@ -150,14 +152,17 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
             false => (b"", b""),
         };
         if !is_front {
-            [size, data, end].iter().for_each(|slice| entry.held.extend_from_slice(slice));
+            [size, data, end].iter().for_each(|slice| entry.held.tail().extend_from_slice(slice));
             if entry.held.len() <= HELD_HIGH {
                 return Ok(Written::Accepted);
             }
             entry.flags.set(part::BLOCKED);
             return Ok(Written::High);
         }
-        if data.len() >= UNCOPIED {
+        if data.len() > PIECE {
+            self.layer.out.extend_from_slice(size);
+            self.pass_on(data, end);
+        } else if data.len() >= UNCOPIED {
             self.layer.flush_with(&mut self.core, &[size, data, end]);
         } else {
             let out = &mut self.layer.out;
@@ -167,7 +172,8 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
         Ok(self.level())
     }
 
-    /// As [`Exchange::write`], for bytes that are shared and not copied.
+    /// As [`Exchange::write`], for bytes that are shared and not copied. Of more than 256 KiB, what the client does not
+    /// take at once is copied.
     ///
     /// # Errors
     ///
@@ -175,7 +181,7 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
     pub fn write_shared(&mut self, data: &Shared) -> Result<Written, ReplyError> {
         self.select();
         let (entry, is_front) = self.writable(data.len())?;
-        if !is_front || data.len() < UNCOPIED || entry.flags.has(part::BODILESS) {
+        if !is_front || !(UNCOPIED..=PIECE).contains(&data.len()) || entry.flags.has(part::BODILESS) {
             return self.write(data);
         }
         let is_chunked = entry.flags.has(part::CHUNKED);
@@ -224,7 +230,9 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
 
     /// Whether all replies before this one are whole, so that what is written leaves.
     pub fn is_turn(&self) -> bool {
-        self.connection().and_then(|connection| connection.position(self.number)) == Some(0)
+        self.connection().is_some_and(|connection| {
+            connection.position(self.number) == Some(0) && connection.queue[0].held.is_empty()
+        })
     }
 
     /// Ends the body of the reply, and with it the exchange.
@@ -253,7 +261,10 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
         let has_end = entry.flags.has(part::CHUNKED) && !entry.flags.has(part::BODILESS);
         entry.flags.set(part::DONE | if is_short { part::CLOSE } else { 0 });
         if has_end {
-            let Some(out) = self.sink(is_front) else { return Err(ReplyError::Over) };
+            let out = match self.entry() {
+                Some(entry) if !is_front => entry.held.tail(),
+                _ => &mut self.layer.out,
+            };
             out.extend_from_slice(b"0\r\n");
             trailers.iter().for_each(|(name, value)| encode::field(out, name, value));
             out.extend_from_slice(b"\r\n");
@@ -337,16 +348,22 @@ impl<'a, T: Default + 'static> Exchange<'a, T> {
             () if !entry.flags.has(part::BEGUN) => Err(ReplyError::NotBegun),
             () if entry.flags.has(part::UPGRADE) => Err(ReplyError::Over),
             () if count as u64 > entry.left => Err(ReplyError::Length),
-            () => Ok((entry, position == 0)),
+            () => {
+                let is_front = position == 0 && entry.held.is_empty();
+                Ok((entry, is_front))
+            }
         }
     }
 
-    /// Where the bytes of this reply go.
-    fn sink(&mut self, is_front: bool) -> Option<&mut Vec<u8>> {
-        if is_front {
-            return Some(&mut self.layer.out);
+    /// Passes on a large part of the body; what the peer does not take at once is held, and so is what comes behind.
+    pub(super) fn pass_on(&mut self, data: &[u8], end: &[u8]) {
+        let passed = self.layer.pass_on(&mut self.core, data);
+        match self.entry() {
+            Some(entry) if passed < data.len() => {
+                [&data[passed..], end].iter().for_each(|slice| entry.held.tail().extend_from_slice(slice))
+            }
+            _ => self.layer.out.extend_from_slice(end),
         }
-        self.entry().map(|entry| &mut entry.held)
     }
 
     /// Whether the producer may go on.

@@ -118,9 +118,16 @@ impl<S: Service> Http<S> {
             false => connection.responder(index, 0),
         };
         let entry = &mut connection.queue[0];
-        if entry.flags.has(part::UPGRADE) && entry.flags.has(part::BEGUN) && !is_tunnel {
-            connection.flags.set(conn::TUNNEL);
-            layer.counters.upgrade();
+        let is_upgraded = entry.flags.has(part::UPGRADE) && entry.flags.has(part::BEGUN) && !is_tunnel;
+        if is_upgraded && entry.held.is_empty() {
+            connection.flags.clear(conn::STALL);
+            connection.flags.set(conn::TUNNEL | conn::BUSY);
+            // Before the service can set one of its own.
+            core.set_idle_deadline(connection.id, None);
+            let took = layer.now.saturating_sub(entry.started);
+            layer.counters.upgrade(entry.status, took);
+            let (sample, status) = (entry.sample.take(), entry.status);
+            layer.log(index, sample, status, 0, took);
             layer.select(core, index);
             layer.flush(core);
             self.service.on_upgraded(&mut Upgraded::new(core.reborrow(), layer, index));
@@ -152,7 +159,7 @@ impl<S: Service> Http<S> {
             }
         }
         let (mode, idle) = match () {
-            () if connection.flags.has(conn::TUNNEL) => (conn::BUSY, None),
+            () if connection.flags.has(conn::TUNNEL) => (conn::BUSY, None), // as it is since the upgrade
             () if connection.flags.has(conn::HIGH) => (conn::STALL, Some(timeouts.write_stall)),
             () if connection.queue.is_empty() => (0, Some(timeouts.keep_alive)),
             () => (conn::BUSY, None),
@@ -162,11 +169,8 @@ impl<S: Service> Http<S> {
             connection.flags.set(mode);
             core.set_idle_deadline(connection.id, idle);
         }
-        if !connection.flags.has(conn::WATCHED)
-            && let Some((at, _)) = connection.deadline(timeouts)
-        {
-            connection.flags.set(conn::WATCHED);
-            layer.watch.add(at, index, connection.id);
+        if let Some((at, _)) = connection.deadline(timeouts) {
+            layer.watch(index, at);
         }
         layer.take_spare(index);
     }
@@ -196,10 +200,13 @@ impl<S: Service> Http<S> {
             }
             let responder = connection.responder(index, 0);
             let Some(entry) = connection.queue.pop_front() else { return };
-            if entry.flags.has(part::INTERNAL | part::DONE) {
+            if entry.flags.has(part::INTERNAL) {
                 continue;
             }
             layer.counters.aborted();
+            if entry.flags.has(part::DONE) {
+                continue;
+            }
             let mut context = Context::new(core.reborrow(), layer);
             self.service.on_abort(responder, entry.state, &mut context);
         }
@@ -221,7 +228,7 @@ impl<S: Service> Http<S> {
                 self.service.on_access(&finished.access());
             }
         }
-        self.layer.watch.arm(core, self.layer.now);
+        self.layer.deadlines.arm(core, self.layer.now);
     }
 
     /// Input of a connection, or its end.
@@ -286,21 +293,13 @@ impl<S: Service> Http<S> {
         self.layer.begin(core);
         for _ in 0..MOST_DUE {
             let layer = &mut self.layer;
-            let Some(due) = layer.watch.pop(layer.now) else { break };
-            let Some(connection) = layer.connections.get_mut(due.index) else { continue };
-            if connection.id != due.id {
-                continue;
-            }
-            connection.flags.clear(conn::WATCHED);
-            match connection.deadline(&layer.config.timeouts) {
+            let Some(index) = layer.due() else { break };
+            match layer.connections[index].deadline(&layer.config.timeouts) {
                 Some((at, problem)) if at <= layer.now => {
-                    self.refuse(core, due.index, problem);
-                    self.tend(core, due.index);
+                    self.refuse(core, index, problem);
+                    self.tend(core, index);
                 }
-                Some((at, _)) => {
-                    connection.flags.set(conn::WATCHED);
-                    layer.watch.add(at, due.index, due.id);
-                }
+                Some((at, _)) => layer.watch(index, at),
                 None => {}
             }
         }
@@ -317,7 +316,7 @@ impl<S: Service> Http<S> {
         connection.flags.set(conn::ASKED);
         match connection.queue.back_mut() {
             Some(last) => {
-                last.flags.set(part::CLOSE);
+                last.close();
                 connection.flags.set(conn::LAST);
                 Flow::Continue
             }
@@ -364,6 +363,8 @@ impl<S: Service> Handler for Http<S> {
             flow = self.service.on_upgraded_drained(&mut upgraded);
         } else {
             connection.flags.set(conn::WAKE);
+            self.layer.complete(core, index);
+            self.layer.flush(core);
             self.tend(core, index);
         }
         self.settle(core);
@@ -398,7 +399,7 @@ impl<S: Service> Handler for Http<S> {
     }
 
     fn on_timer(&mut self, timer: TimerId, key: u64, _: &mut Sessions<Session>, core: &mut Core<'_>) {
-        if self.layer.watch.is_mine(timer) {
+        if self.layer.deadlines.is_mine(timer) {
             return self.expire(core);
         }
         self.call(core, |service, context| service.on_timer(timer, key, context));

@@ -47,7 +47,7 @@ pub(super) struct Head<'a> {
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
     /// What its exchange begins with: see [`part`].
-    pub(super) flags: u16,
+    pub(super) flags: u32,
     /// All of it in bytes, with what was skipped before it.
     pub(super) length: usize,
 }
@@ -193,7 +193,7 @@ struct Rare {
     framing: Framing,
     keep_alive: bool,
     upgrade: bool,
-    flags: u16,
+    flags: u32,
 }
 
 impl Rare {
@@ -223,6 +223,7 @@ fn rare(fields: &[Header<'_>], method: Method, version: Version, limits: &Limits
         (part::CLOSE, !keep_alive),
         (part::BODY, has_body),
         (part::OFFERS, upgrade || method == Method::Connect),
+        (part::CONNECT, method == Method::Connect),
         (part::EXPECTS, found.expects(version)? && has_body),
     ] {
         flags |= if is_so { flag } else { 0 };

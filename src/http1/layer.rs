@@ -12,7 +12,7 @@ use super::connection::{Connection, Entry, Sample, conn, part};
 use super::counters::Counters;
 use super::date::Date;
 use super::head::Head;
-use super::watch::Watch;
+use super::watch::{Due, Watch};
 use crate::{ConnId, Core, Written};
 
 /// Gathered output leaves when it is this much, so that the peer's slowness is noticed in the middle of many requests.
@@ -20,6 +20,10 @@ const FLUSH_AT: usize = 32 * 1024;
 
 /// Bytes from which on a body is not copied to what has gathered.
 pub(super) const UNCOPIED: usize = 8 * 1024;
+
+/// A large body is passed on in pieces of so many bytes, until the peer is slower. A sixteenth of the output cap, unless
+/// that was set.
+pub(super) const PIECE: usize = 256 * 1024;
 
 /// Buffers of queues that are kept.
 const SPARE_QUEUES: usize = 64;
@@ -33,7 +37,7 @@ pub(super) struct Layer<T> {
     pub(super) out: Vec<u8>,
     pub(super) out_index: usize,
     pub(super) date: Date,
-    pub(super) watch: Watch,
+    pub(super) deadlines: Watch,
     /// Connections that something happened to outside of their own callback.
     pub(super) listed: VecDeque<usize>,
     /// Sampled exchanges that are over and not told of.
@@ -62,7 +66,7 @@ impl<T: Default + 'static> Layer<T> {
             out: Vec::new(),
             out_index: usize::MAX,
             date: Date::new(),
-            watch: Watch::default(),
+            deadlines: Watch::default(),
             listed: VecDeque::new(),
             finished: Vec::new(),
             spare: Vec::new(),
@@ -178,6 +182,31 @@ impl<T: Default + 'static> Layer<T> {
         }
     }
 
+    /// Has a connection looked at when this time has come, unless it is looked at before.
+    pub(super) fn watch(&mut self, index: usize, at: u64) {
+        let Self { connections, deadlines, .. } = self;
+        let connection = &mut connections[index];
+        if at < connection.watched {
+            connection.watched = at;
+            let due = Due { at, index, id: connection.id };
+            deadlines
+                .add(due, |due| connections.get(due.index).is_some_and(|connection| connection.knows(due)));
+        }
+    }
+
+    /// A connection whose time has come.
+    pub(super) fn due(&mut self) -> Option<usize> {
+        while let Some(due) = self.deadlines.pop(self.now) {
+            if let Some(connection) = self.connections.get_mut(due.index)
+                && connection.knows(&due)
+            {
+                connection.watched = u64::MAX;
+                return Some(due.index);
+            }
+        }
+        None
+    }
+
     /// Keeps what the access log is to tell of the last request, if it is one of those.
     #[cold]
     pub(super) fn sample(&mut self, index: usize, head: &Head<'_>) {
@@ -208,7 +237,7 @@ impl<T: Default + 'static> Layer<T> {
     #[inline]
     pub(super) fn complete_only(&mut self, index: usize, status: u16, sent: u64) -> bool {
         let queue = &mut self.connections[index].queue;
-        if queue.len() != 1 || queue[0].sample.is_some() {
+        if queue.len() != 1 || queue[0].sample.is_some() || !queue[0].held.is_empty() {
             return false;
         }
         let took = self.now.saturating_sub(queue[0].started);
@@ -217,15 +246,18 @@ impl<T: Default + 'static> Layer<T> {
         true
     }
 
-    /// Ends the exchanges whose reply is whole, as far as it is their turn.
+    /// Passes on what was held of the replies whose turn it is, and ends the exchanges whose reply is whole.
     pub(super) fn complete(&mut self, core: &mut Core<'_>, index: usize) {
         self.select(core, index);
-        let connection = &mut self.connections[index];
-        while connection.queue.front().is_some_and(|entry| entry.flags.has(part::DONE)) {
+        while self.release(core, index) {
+            let connection = &mut self.connections[index];
+            if !connection.queue.front().is_some_and(|entry| entry.flags.has(part::DONE)) {
+                return;
+            }
             let Some(entry) = connection.queue.pop_front() else { return };
             if entry.flags.has(part::BODY) {
                 connection.flags.set(conn::DISCARD);
-                (connection.since, connection.received) = (self.now, 0);
+                (connection.since, connection.received, connection.dropped) = (self.now, 0, 0);
                 let left = match connection.reading {
                     super::connection::Reading::Body(body) => body.left(),
                     super::connection::Reading::Head { .. } => Some(0),
@@ -236,29 +268,83 @@ impl<T: Default + 'static> Layer<T> {
                     connection.flags.set(conn::CLOSING);
                 }
             }
-            let is_last = entry.flags.has(part::CLOSE);
-            let took = self.now.saturating_sub(entry.started);
-            self.counters.reply(entry.status, entry.sent, took);
-            if let Some(sample) = entry.sample {
-                self.finished.push(Finished {
-                    sample,
-                    id: connection.id,
-                    status: entry.status,
-                    bytes: entry.sent,
-                    took,
-                });
-            }
-            if is_last {
+            if entry.flags.has(part::CLOSE) {
                 connection.flags.set(conn::CLOSING);
+            } else if !connection.queue.is_empty() {
+                connection.flags.set(conn::WAKE);
+            }
+            let is_last = entry.flags.has(part::CLOSE);
+            self.account(index, entry);
+            if is_last {
                 return;
             }
-            let Some(next) = connection.queue.front_mut() else { return };
-            if !next.held.is_empty() {
-                self.out.append(&mut next.held);
-                next.held = Vec::new();
-            }
-            connection.flags.set(conn::WAKE);
         }
+    }
+
+    /// Counts an exchange that is over, and tells the access log of it.
+    fn account(&mut self, index: usize, entry: Entry<T>) {
+        let took = self.now.saturating_sub(entry.started);
+        match () {
+            () if entry.flags.has(part::CUT) => {}
+            () if entry.flags.has(part::INTERNAL) => self.counters.refusal(entry.status),
+            () => self.counters.reply(entry.status, entry.sent, took),
+        }
+        self.log(index, entry.sample, entry.status, entry.sent, took);
+    }
+
+    /// Has the access log told of an exchange, if it is one of those.
+    pub(super) fn log(
+        &mut self,
+        index: usize,
+        sample: Option<Box<Sample>>,
+        status: u16,
+        bytes: u64,
+        took: u64,
+    ) {
+        if let Some(sample) = sample {
+            let id = self.connections[index].id;
+            self.finished.push(Finished { sample, id, status, bytes, took });
+        }
+    }
+
+    /// Passes on what is held of the first reply; whether all of it is. Else `on_drained` comes.
+    fn release(&mut self, core: &mut Core<'_>, index: usize) -> bool {
+        let connection = &mut self.connections[index];
+        let is_high = connection.flags.has(conn::HIGH);
+        let Some(first) = connection.queue.front_mut().filter(|first| !first.held.is_empty()) else {
+            return true;
+        };
+        if is_high {
+            return false;
+        }
+        let mut held = std::mem::take(&mut first.held);
+        let passed = self.pass_on(core, held.left());
+        held.pass(passed);
+        let is_all = held.is_empty();
+        if let Some(first) = self.connections[index].queue.front_mut() {
+            first.held = held;
+        }
+        is_all
+    }
+
+    /// Passes on what has gathered and as much of `bytes` as the peer takes without delay; how much. The rest must be
+    /// held: written at once, it could be more than the server's output cap allows.
+    pub(super) fn pass_on(&mut self, core: &mut Core<'_>, bytes: &[u8]) -> usize {
+        if bytes.len() < UNCOPIED {
+            self.out.extend_from_slice(bytes);
+            self.flush_if_much(core);
+            return bytes.len();
+        }
+        let mut passed = 0;
+        for piece in bytes.chunks(PIECE) {
+            match self.flush_with(core, &[piece]) {
+                Written::Accepted => passed += piece.len(),
+                Written::High => return passed + piece.len(),
+                // The connection ends.
+                Written::Refused | Written::Closed => return bytes.len(),
+            }
+        }
+        passed
     }
 
     pub(super) fn id(&self, index: usize) -> Option<ConnId> {

@@ -104,7 +104,7 @@ impl<S: Service> Http<S> {
         connection.reading = Reading::Head { seen: 0 };
         if flags & part::BODY != 0 {
             connection.reading = Reading::Body(Body::new(head.framing, &layer.config.limits));
-            (connection.since, connection.received) = (layer.now, 0);
+            (connection.since, connection.received, connection.dropped) = (layer.now, 0, 0);
         }
         let number = connection.push(flags, layer.now, &mut layer.spare);
         if layer.until_sample > 0 {
@@ -141,7 +141,7 @@ impl<S: Service> Http<S> {
         match piece {
             Piece::More => Some(Stop::Hungry),
             Piece::Data(count) => {
-                connection.received += count as u64;
+                connection.came(count, layer.now, &layer.config.timeouts);
                 layer.counters.body_in(count);
                 self.data(core, index, input.take(count));
                 None
@@ -181,9 +181,14 @@ impl<S: Service> Http<S> {
                 let mut exchange = Exchange::new(core.reborrow(), layer, index, number);
                 self.service.on_body(&mut exchange, data);
             }
-            _ if connection.received <= layer.config.limits.discard => {}
-            Some(entry) if !is_over => entry.flags.set(part::CLOSE | part::PAUSED),
-            _ => connection.flags.set(conn::CLOSING),
+            last => {
+                connection.dropped += data.len() as u64;
+                match last {
+                    _ if connection.dropped <= layer.config.limits.discard => {}
+                    Some(entry) if !is_over => entry.flags.set(part::CLOSE | part::PAUSED),
+                    _ => connection.flags.set(conn::CLOSING),
+                }
+            }
         }
     }
 
@@ -207,7 +212,7 @@ impl<S: Service> Http<S> {
     #[inline]
     pub(super) fn invite(&mut self, core: &mut Core<'_>, index: usize) {
         let connection = &mut self.layer.connections[index];
-        let is_first = connection.queue.len() == 1;
+        let is_first = connection.queue.len() == 1; // nothing is held of it: no reply was begun
         let Some(entry) = connection.queue.back_mut() else { return };
         if !entry.flags.has(part::EXPECTS) || entry.flags.has(part::DONE | part::PAUSED | part::BEGUN) {
             return;
@@ -217,7 +222,7 @@ impl<S: Service> Http<S> {
             self.layer.select(core, index);
             self.layer.out.extend_from_slice(CONTINUE);
         } else {
-            entry.held.extend_from_slice(CONTINUE);
+            entry.held.tail().extend_from_slice(CONTINUE);
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn refuse<T: Default + 'static>(
     let state = std::mem::take(&mut entry.state);
     if entry.flags.has(part::BEGUN) {
         // Without its end, so that the client sees that it is not whole.
-        entry.flags.set(part::DONE | part::CLOSE | part::INTERNAL);
+        entry.flags.set(part::DONE | part::CLOSE | part::INTERNAL | part::CUT);
         layer.complete(core, index);
     } else {
         entry.flags.set(part::INTERNAL);
@@ -56,7 +56,10 @@ fn reply<T: Default + 'static>(layer: &mut Layer<T>, core: &mut Core<'_>, index:
     let connection: &mut Connection<T> = &mut connections[index];
     let is_first = connection.queue.len() == 1;
     let Some(entry) = connection.queue.back_mut() else { return };
-    let out = if is_first { out } else { &mut entry.held };
+    let out = match entry.held.fresh() {
+        Some(held) if !is_first => held,
+        _ => out,
+    };
     encode::status_line(out, status);
     out.extend_from_slice(if config.date { date.and_length() } else { date::LENGTH });
     out.extend_from_slice(b"0\r\nconnection: close\r\n\r\n");

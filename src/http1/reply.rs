@@ -6,7 +6,7 @@ use super::connection::{Flags, Reading, conn, part};
 use super::date;
 use super::encode::{self, Fields};
 use super::exchange::{Exchange, ReplyError};
-use super::layer::{Layer, UNCOPIED};
+use super::layer::{Layer, PIECE, UNCOPIED};
 use crate::Shared;
 
 /// How long the body of a reply will be.
@@ -33,6 +33,7 @@ pub struct Reply<'a, T: Default + 'static> {
     flags: Flags,
     status: StatusCode,
     has_date: bool,
+    has_upgrade: bool,
     error: Option<ReplyError>,
 }
 
@@ -58,7 +59,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         let (place, flags, mut error) = match connection.position(exchange.number) {
             Some(position) => match connection.queue[position].flags {
                 flags if flags.has(part::BEGUN) => (Place::Nowhere, flags, Some(ReplyError::Begun)),
-                flags if position == 0 => (Place::Out, flags, None),
+                flags if position == 0 && connection.queue[0].held.is_empty() => (Place::Out, flags, None),
                 flags => (Place::Held(position), flags, None),
             },
             None => (Place::Nowhere, Flags::default(), Some(ReplyError::Over)),
@@ -68,7 +69,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         }
         let mark = out.len();
         encode::status_line(out, status);
-        Self { exchange, mark, place, flags, status, has_date: false, error }
+        Self { exchange, mark, place, flags, status, has_date: false, has_upgrade: false, error }
     }
 
     /// Adds a header. Its name is a token, its value has no control character but the tab; `Content-Length`,
@@ -82,6 +83,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
             Err(error) => _ = self.error.get_or_insert(error),
         }
         self.has_date |= name.len() == 4 && name.eq_ignore_ascii_case("date");
+        self.has_upgrade |= name.len() == 7 && name.eq_ignore_ascii_case("upgrade");
         self
     }
 
@@ -99,6 +101,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     }
 
     /// Sends it with this body, and ends the exchange. To HEAD, and with a status that has no body, only the headers go.
+    /// The body may be of any size: of a large one, what the client does not take at once is copied and kept for it.
     ///
     /// # Errors
     ///
@@ -116,16 +119,18 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     /// Whether nothing about request and reply asks for more than a length and a date.
     #[inline]
     fn is_plain(&self) -> bool {
-        const ODD: u16 = part::HEAD
+        const ODD: u32 = part::HEAD
             | part::CLOSE
             | part::KEEP
             | part::BODY
             | part::EXPECTS
             | part::UPGRADE
+            | part::CONNECT
             | part::INTERNAL;
         self.place == Place::Out
             && self.error.is_none()
             && !self.has_date
+            && !self.has_upgrade
             && !self.flags.has(ODD)
             && !matches!(self.status.as_u16(), 100..=199 | 204 | 304)
     }
@@ -151,23 +156,21 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         let sent = if has_body { body.len() } else { 0 };
         match self.place {
             _ if !has_body => {}
-            Place::Out if body.len() >= UNCOPIED => {
-                let Exchange { core, layer, .. } = &mut self.exchange;
-                layer.flush_with(core, &[body]);
-            }
+            Place::Out if body.len() >= UNCOPIED => self.exchange.pass_on(body, b""),
             _ => self.out().extend_from_slice(body),
         }
         self.finish(sent);
         Ok(())
     }
 
-    /// As [`Reply::send`], for a body that is shared and not copied.
+    /// As [`Reply::send`], for a body that is shared and not copied. Of more than 256 KiB, what the client does not take at
+    /// once is copied.
     ///
     /// # Errors
     ///
     /// As [`Reply::send`].
     pub fn send_shared(mut self, body: &Shared) -> Result<(), ReplyError> {
-        if body.len() < UNCOPIED || self.place != Place::Out {
+        if !(UNCOPIED..=PIECE).contains(&body.len()) || self.place != Place::Out {
             return self.send(body);
         }
         if !self.head(Length::Known(body.len() as u64), true)? {
@@ -204,9 +207,10 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     ///
     /// # Errors
     ///
-    /// As [`Reply::send`]; [`ReplyError::Upgrade`] to a request of version 1.0 or with a body, which gets a 500.
+    /// As [`Reply::send`]; [`ReplyError::Upgrade`] to a request that asked for no upgrade, as one of version 1.0 cannot, or
+    /// that has a body: it gets a 500.
     pub fn upgrade(mut self) -> Result<(), ReplyError> {
-        if self.flags.has(part::HTTP10 | part::BODY) {
+        if self.flags.has(part::BODY) || !self.flags.has(part::OFFERS) {
             self.error.get_or_insert(ReplyError::Upgrade);
         } else {
             self.flags.set(part::UPGRADE);
@@ -238,6 +242,11 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
         let is_switch = self.status == StatusCode::SWITCHING_PROTOCOLS;
         if is_switch && self.error.is_none() && !self.flags.has(part::UPGRADE) {
             self.error = Some(ReplyError::Status);
+        }
+        // Behind a 2xx the client of a CONNECT speaks to somebody else (RFC 9110, 9.3.6).
+        let is_tunnel = self.flags.has(part::CONNECT) && self.status.is_success();
+        if is_tunnel && self.error.is_none() && !self.flags.has(part::UPGRADE) {
+            self.error = Some(ReplyError::Upgrade);
         }
         if let Some(error) = self.error {
             self.answer_for(error);
@@ -285,9 +294,12 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     fn lines(&mut self, length: Length) {
         let flags = self.flags;
         let connection: &[u8] = match () {
-            () if !flags.has(part::CLOSE | part::KEEP | part::UPGRADE) => b"",
             () if self.status == StatusCode::SWITCHING_PROTOCOLS => b"connection: upgrade\r\n",
             () if flags.has(part::UPGRADE) => b"",
+            // What is offered, with a 426 or without, is of this connection alone (RFC 9110, 7.8).
+            () if self.has_upgrade && flags.has(part::CLOSE) => b"connection: close, upgrade\r\n",
+            () if self.has_upgrade => b"connection: upgrade\r\n",
+            () if !flags.has(part::CLOSE | part::KEEP) => b"",
             () if flags.has(part::CLOSE) => b"connection: close\r\n",
             () => b"connection: keep-alive\r\n",
         };
@@ -341,7 +353,7 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     fn fail(&mut self) {
         let mark = self.mark;
         self.out().truncate(mark);
-        (self.error, self.has_date) = (None, false);
+        (self.error, self.has_date, self.has_upgrade) = (None, false, false);
         self.flags.clear(part::UPGRADE);
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         self.status = status;
@@ -380,14 +392,14 @@ impl<'a, T: Default + 'static> Reply<'a, T> {
     /// Tells the entry what has become of it, and gives it what must wait.
     fn tell(&mut self, sent: u64, left: u64) {
         let Layer { connections, out, .. } = &mut *self.exchange.layer;
-        let position = match std::mem::replace(&mut self.place, Place::Done) {
+        let (position, is_held) = match std::mem::replace(&mut self.place, Place::Done) {
             Place::Nowhere | Place::Done => return,
-            Place::Out => 0,
-            Place::Held(position) => position,
+            Place::Out => (0, false),
+            Place::Held(position) => (position, true),
         };
         let entry = &mut connections[self.exchange.index].queue[position];
-        if position > 0 {
-            entry.held.extend_from_slice(&out[self.mark..]);
+        if is_held {
+            entry.held.tail().extend_from_slice(&out[self.mark..]);
             out.truncate(self.mark);
         }
         entry.flags = self.flags;

@@ -116,7 +116,9 @@ impl Mirror {
         }
         let text = std::mem::take(&mut seen.text);
         let body = if text.starts_with(b"HEAD ") { &[] } else { &text[..] };
-        exchange.reply(StatusCode::OK).send(body).unwrap();
+        // To CONNECT success is another matter: the connection would be a tunnel.
+        let status = if text.starts_with(b"CONNECT ") { StatusCode::FOUND } else { StatusCode::OK };
+        exchange.reply(status).send(body).unwrap();
     }
 }
 
