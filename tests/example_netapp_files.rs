@@ -228,6 +228,55 @@ fn conditions_are_met() {
     site.example.stop();
 }
 
+/// A file of this time of modification, as far as the file system knows it.
+fn touch(path: &Path, time: SystemTime) {
+    let file = File::options().write(true).create(true).truncate(false).open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+#[test]
+fn files_of_every_time_can_be_had() {
+    let site = Site::new();
+    let path = site.folder.join("root/odd.txt");
+    fs::write(&path, "0123456789").unwrap();
+    let epoch = SystemTime::UNIX_EPOCH;
+    let second = Duration::from_secs(1);
+    let tags: Vec<String> = [epoch - 86_400 * second, epoch - 1_000 * second, epoch, epoch + second]
+        .into_iter()
+        .map(|time| {
+            touch(&path, time);
+            for options in [&[][..], &["--head"], &["--range", "0-3"]] {
+                let (status, head, _) = site.get("odd.txt", options);
+                assert!([200, 206].contains(&status), "{time:?}: {head}");
+                let said =
+                    httpdate::parse_http_date(&title(header(&head, "last-modified").unwrap())).unwrap();
+                assert_eq!(said, time.max(epoch));
+            }
+            site.tag("odd.txt")
+        })
+        .collect();
+    let distinct: std::collections::BTreeSet<&String> = tags.iter().collect();
+    assert_eq!(distinct.len(), tags.len(), "{tags:?}");
+    // The last is in the year 12,000, where the file system knows it.
+    for ahead in [3_600 * second, 86_400 * second, Duration::from_secs(315_000_000_000)] {
+        touch(&path, SystemTime::now() + ahead);
+        for options in [&[][..], &["--head"]] {
+            let (status, head, _) = site.get("odd.txt", options);
+            assert_eq!(status, 200, "{head}");
+            assert_eq!(header(&head, "last-modified"), header(&head, "date"), "{ahead:?} ahead");
+        }
+        assert_eq!(site.status("odd.txt", &[&format!("if-modified-since: {DATE}")]), 200);
+        assert_eq!(site.status("odd.txt", &[&format!("if-unmodified-since: {DATE}")]), 412);
+    }
+    site.example.stop();
+}
+
+/// A date in lower case as it was.
+fn title(date: &str) -> String {
+    let words = date.split(' ').map(|word| word[..1].to_uppercase() + &word[1..]);
+    words.collect::<Vec<_>>().join(" ").replace("Gmt", "GMT")
+}
+
 #[test]
 fn ranges_are_cut_out() {
     let site = Site::new();

@@ -8,8 +8,11 @@ use super::super::Headers;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entity<'a> {
     pub(super) tag: &'a str,
+    /// Not later than `date`.
     pub(super) modified: SystemTime,
     pub(super) length: u64,
+    /// When the reply is made.
+    pub(super) date: SystemTime,
 }
 
 /// What is to be sent of it.
@@ -56,8 +59,10 @@ fn may_be_part(headers: Headers<'_>, entity: &Entity<'_>) -> bool {
         (None, _) => true,
         (Some(value @ [b'"', ..]), None) => Tag::of(value).is_some_and(|tag| tag.is_strongly(entity.tag)),
         (Some(value), None) => {
-            // A date tells two versions apart only if there was time for no other since.
-            let is_settled = entity.modified.elapsed().is_ok_and(|age| age >= Duration::from_secs(2));
+            // A date tells two versions apart only if there was time for no other since, and if it is theirs: all that
+            // are from before 1970 have the same.
+            let age = entity.date.duration_since(entity.modified).unwrap_or_default();
+            let is_settled = age >= Duration::from_secs(2) && entity.modified > SystemTime::UNIX_EPOCH;
             is_settled && parse_date(value).is_some_and(|time| seconds(time) == seconds(entity.modified))
         }
         (Some(_), Some(_)) => false,
@@ -187,10 +192,16 @@ mod tests {
     const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
     const PART: Verdict = Verdict::Part { offset: 10, length: 5 };
 
-    fn judged(length: u64, is_get: bool, fields: &[(&'static str, &'static str)]) -> Verdict {
+    type Fields<'a> = &'a [(&'static str, &'static str)];
+
+    fn judged(length: u64, is_get: bool, fields: Fields<'_>) -> Verdict {
+        let modified = SystemTime::UNIX_EPOCH + MODIFIED;
+        judged_of(Entity { tag: TAG, modified, length, date: SystemTime::now() }, is_get, fields)
+    }
+
+    fn judged_of(entity: Entity<'_>, is_get: bool, fields: Fields<'_>) -> Verdict {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        let entity = Entity { tag: TAG, modified: SystemTime::UNIX_EPOCH + MODIFIED, length };
         judge(Headers::new(&fields), is_get, &entity)
     }
 
@@ -292,6 +303,24 @@ mod tests {
             ("nonsense", Verdict::Whole),
         ] {
             assert_eq!(of(&[("if-range", value), ("range", "bytes=10-14")]), verdict, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_other_versions_may_have_too_is_no_version() {
+        let modified = SystemTime::UNIX_EPOCH + MODIFIED;
+        let epoch = SystemTime::UNIX_EPOCH;
+        for (modified, date, said, verdict) in [
+            (modified, modified + Duration::from_secs(2), DAY, PART),
+            (modified, modified + Duration::from_secs(1), DAY, Verdict::Whole),
+            // One from the future.
+            (modified, modified, DAY, Verdict::Whole),
+            // One from before 1970.
+            (epoch, modified, "Thu, 01 Jan 1970 00:00:00 GMT", Verdict::Whole),
+        ] {
+            let entity = Entity { tag: TAG, modified, length: 100, date };
+            let fields = [("if-range", said), ("range", "bytes=10-14")];
+            assert_eq!(judged_of(entity, true, &fields), verdict, "{modified:?} at {date:?}");
         }
     }
 }

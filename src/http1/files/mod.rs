@@ -46,8 +46,9 @@
 //! the directory is in the page cache, a disk's time where it is not. On a network file system, or behind slow disks,
 //! serve files from other reactors than those whose tail matters.
 //!
-//! An `ETag` is made of a file's time of modification, in nanoseconds, and its length. Whoever replaces files should
-//! rename new ones into place: one that is shortened while it is sent ends its connection
+//! An `ETag` is made of a file's time of modification, in nanoseconds, and its length. `Last-Modified` is never before
+//! 1970 nor later than `Date`, whatever the file system says. Whoever replaces files should rename new ones into place:
+//! one that is shortened while it is sent ends its connection
 //! ([`CloseReason::FileTruncated`](crate::CloseReason::FileTruncated)), and one that is overwritten may be sent in
 //! part old and in part new.
 
@@ -55,6 +56,7 @@ mod conditions;
 mod path;
 mod root;
 mod types;
+mod version;
 
 use std::fs::File;
 use std::io;
@@ -183,9 +185,9 @@ impl Files {
         exchange: &mut Exchange<'_, T>,
     ) -> Result<Option<FileBody>, ReplyError> {
         let Found { file, length, modified, content_type } = found;
-        let nanoseconds = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let tag = format!("\"{nanoseconds:x}-{length:x}\"");
-        let verdict = judge(request.headers(), is_get, &Entity { tag: &tag, modified, length });
+        let date = date(exchange);
+        let (tag, modified) = (version::tag(modified, length), version::sayable(modified, date));
+        let verdict = judge(request.headers(), is_get, &Entity { tag: &tag, modified, length, date });
         let (status, offset, count) = match verdict {
             Verdict::Whole => (StatusCode::OK, 0, length),
             Verdict::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
@@ -199,8 +201,8 @@ impl Files {
                 return text(reply.header("content-range", format!("bytes */{length}")), b"it is shorter\n");
             }
         };
-        let date = httpdate::fmt_http_date(modified);
-        let mut reply = exchange.reply(status).header("etag", &tag).header("last-modified", date);
+        let modified = httpdate::fmt_http_date(modified);
+        let mut reply = exchange.reply(status).header("etag", &tag).header("last-modified", modified);
         if let Some(value) = &self.cache_control {
             reply = reply.header("cache-control", value);
         }
@@ -265,6 +267,13 @@ impl FileBody {
 
 fn text<T: Default + 'static>(reply: Reply<'_, T>, text: &[u8]) -> Result<Option<FileBody>, ReplyError> {
     reply.header("content-type", "text/plain; charset=utf-8").send(text).map(|()| None)
+}
+
+/// When the reply is made, as its `Date` will say: it may be a turn behind the clock.
+fn date<T: Default + 'static>(exchange: &Exchange<'_, T>) -> SystemTime {
+    let said = exchange.layer.config.date.then(|| exchange.layer.date.line());
+    let said = said.and_then(|line| std::str::from_utf8(line).ok()?.trim_end().strip_prefix("date: "));
+    said.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(SystemTime::now)
 }
 
 /// What to say of a file that cannot be opened.
