@@ -6,6 +6,7 @@ mod support;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -42,6 +43,8 @@ impl Site {
         symlink("small.txt", root.join("in.txt")).unwrap();
         symlink("/", root.join("sub/slash")).unwrap();
         nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Its name stays when it is closed.
+        UnixListener::bind(root.join("socket")).unwrap();
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for name in ["large.bin", "small.txt", "empty.css"] {
             File::options().write(true).open(root.join(name)).unwrap().set_modified(date).unwrap();
@@ -128,6 +131,7 @@ fn nothing_else_can_be_had() {
         "small.txt/",
         "small.txt/x",
         "pipe",
+        "socket",
         "out.txt",
         ".hidden",
         "sub/.",

@@ -279,11 +279,13 @@ fn date<T: Default + 'static>(exchange: &Exchange<'_, T>) -> SystemTime {
 /// What to say of a file that cannot be opened.
 fn missing(error: &io::Error) -> Missing {
     Missing::Status(match error.raw_os_error() {
-        // The last two: a link that leads out of the root, or in circles.
-        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG | libc::EXDEV | libc::ELOOP) => {
-            StatusCode::NOT_FOUND
-        }
-        Some(libc::EACCES) => StatusCode::FORBIDDEN,
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => StatusCode::NOT_FOUND,
+        // A link that leads out of the root, or in circles.
+        Some(libc::EXDEV | libc::ELOOP) => StatusCode::NOT_FOUND,
+        // A Unix socket (the last on macOS and the BSDs), or a device that is not there: no file to be served.
+        Some(libc::ENXIO | libc::ENODEV | libc::EOPNOTSUPP) => StatusCode::NOT_FOUND,
+        // The second is how a container says it of a device.
+        Some(libc::EACCES | libc::EPERM) => StatusCode::FORBIDDEN,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => StatusCode::SERVICE_UNAVAILABLE,
         _ => {
             tracing::warn!(%error, "cannot open a file");
@@ -298,5 +300,28 @@ fn with_slash(request: &Request<'_>) -> String {
     match request.query() {
         Some(query) => format!("./{name}/?{query}"),
         None => format!("./{name}/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_found() {
+        for (error, expected) in [
+            (libc::ENOENT, StatusCode::NOT_FOUND),
+            (libc::ELOOP, StatusCode::NOT_FOUND),
+            (libc::ENXIO, StatusCode::NOT_FOUND),
+            (libc::ENODEV, StatusCode::NOT_FOUND),
+            (libc::EOPNOTSUPP, StatusCode::NOT_FOUND),
+            (libc::EACCES, StatusCode::FORBIDDEN),
+            (libc::EPERM, StatusCode::FORBIDDEN),
+            (libc::EMFILE, StatusCode::SERVICE_UNAVAILABLE),
+            (libc::EIO, StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            let error = io::Error::from_raw_os_error(error);
+            assert!(matches!(missing(&error), Missing::Status(status) if status == expected), "{error}");
+        }
     }
 }
