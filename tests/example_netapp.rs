@@ -281,6 +281,16 @@ fn what_is_too_much_or_wrong_is_refused_with_its_status() {
 }
 
 #[test]
+fn a_head_may_be_limited_alone() {
+    let (example, address) = serve(&["--max-head", "1000"]);
+    assert_eq!(status(address, "/fast", &[]), "200");
+    assert_eq!(status(address, "/fast", &["--header", &format!("x: {}", "y".repeat(1000))]), "431");
+    // The limit of targets is above that of heads: it is not reached.
+    assert_eq!(status(address, &format!("/{}", "x".repeat(1000)), &[]), "431");
+    example.stop();
+}
+
+#[test]
 fn metrics_can_be_read_by_prometheus() {
     let (example, address) = serve(&["--reactors", "2"]);
     (0..20).for_each(|_| _ = curl(address, "/plaintext", &[]));

@@ -17,7 +17,8 @@ pub struct Limits {
     pub head: usize,
     /// Headers of a request, and trailers. 431. 1 to [`MOST_HEADERS`]; 100 unless set.
     pub headers: usize,
-    /// Bytes of a target. 414. 1 to `head`; 8 KiB unless set.
+    /// Bytes of a target. 414. At least 1; 8 KiB unless set. One that is not less than `head` is never reached: what
+    /// is too long is too long a head before (431).
     pub target: usize,
     /// Bytes of a body. 413. 1 MiB unless set; `u64::MAX` for no limit. A service may allow fewer, request by request:
     /// [`Exchange::limit_body`](super::Exchange::limit_body).
@@ -131,7 +132,7 @@ impl Config {
         let (head, headers, target) = (limits.head, limits.headers, limits.target);
         check("limits.head", head as u64, (64..=1 << 20).contains(&head), "64 to 1,048,576 bytes")?;
         check("limits.headers", headers as u64, (1..=MOST_HEADERS).contains(&headers), "1 to 128")?;
-        check("limits.target", target as u64, (1..=head).contains(&target), "1 byte to limits.head")?;
+        check("limits.target", target as u64, target > 0, "1 byte and more")?;
         let pipeline = limits.pipeline;
         check("limits.pipeline", pipeline as u64, (1..=1024).contains(&pipeline), "1 to 1,024")?;
         check("limits.requests", limits.requests.into(), limits.requests > 0, "1 to 4,294,967,295")?;
@@ -194,5 +195,48 @@ impl Protocol {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Counters>>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field_at_fault(limits: Limits) -> Option<&'static str> {
+        Config { limits, ..Config::default() }.build().err().map(|error| error.field)
+    }
+
+    #[test]
+    fn one_limit_can_be_set_without_the_others() {
+        let defaults = Limits::default;
+        for limits in [
+            Limits { head: 64, ..defaults() },
+            Limits { head: 1 << 20, ..defaults() },
+            Limits { headers: 1, ..defaults() },
+            Limits { headers: MOST_HEADERS, ..defaults() },
+            Limits { target: 1, ..defaults() },
+            Limits { target: usize::MAX, ..defaults() },
+            Limits { body: 0, ..defaults() },
+            Limits { body: u64::MAX, ..defaults() },
+            Limits { chunk_extension: 0, ..defaults() },
+            Limits { pipeline: 1, ..defaults() },
+            Limits { pipeline: 1024, ..defaults() },
+            Limits { held: 0, ..defaults() },
+            Limits { requests: 1, ..defaults() },
+            Limits { discard: 0, ..defaults() },
+        ] {
+            assert_eq!(field_at_fault(limits.clone()), None, "{limits:?}");
+        }
+        for (limits, field) in [
+            (Limits { head: 63, ..defaults() }, "limits.head"),
+            (Limits { head: (1 << 20) + 1, ..defaults() }, "limits.head"),
+            (Limits { headers: 0, ..defaults() }, "limits.headers"),
+            (Limits { target: 0, ..defaults() }, "limits.target"),
+            (Limits { pipeline: 0, ..defaults() }, "limits.pipeline"),
+            (Limits { pipeline: 1025, ..defaults() }, "limits.pipeline"),
+            (Limits { requests: 0, ..defaults() }, "limits.requests"),
+        ] {
+            assert_eq!(field_at_fault(limits), Some(field));
+        }
     }
 }
