@@ -329,6 +329,33 @@ fn metrics_can_be_read_by_prometheus() {
 }
 
 #[test]
+fn what_waits_for_its_time_is_forgotten_with_its_client() {
+    let (example, address) = serve(&["--reactors", "2", "--fast-delay", "3600000"]);
+    let waiting = || {
+        let metrics = String::from_utf8(curl(address, "/metrics", &[]).stdout).unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("netapp_waiting "));
+        line.expect("a gauge").parse::<u64>().unwrap()
+    };
+    for _ in 0..3 {
+        let mut clients: Vec<Client> = (0..20).map(|_| connect(address)).collect();
+        for client in &mut clients {
+            client.send("GET /fast HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5).as_bytes());
+        }
+        eventually("a hundred that wait", || waiting() == 100);
+        clients.into_iter().for_each(Client::reset);
+        eventually("none that waits", || waiting() == 0);
+    }
+    // One whose time has come waits no more either.
+    assert_eq!(status(address, "/slow?ms=1", &[]), "200");
+    assert_eq!(waiting(), 0);
+    let output = example.stop();
+    assert!(
+        output.iter().any(|line| line.contains("2xx ") && line.contains("; 300 given up")),
+        "{output:#?}"
+    );
+}
+
+#[test]
 fn not_ready_is_told_before_anybody_is_sent_away() {
     let (mut example, address) = serve(&["--reactors", "1", "--grace", "6", "--log-every", "1"]);
     assert_eq!(status(address, "/readyz", &[]), "200");

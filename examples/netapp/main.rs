@@ -61,6 +61,7 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         files: options.files()?.map(Arc::new),
         protocol: http.clone(),
         ending: ending.clone(),
+        waiting: Arc::default(),
     };
     let server = options.server.configure(http.server()).input_cap(options.input_cap());
     let handlers = http.clone();

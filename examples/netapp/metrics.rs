@@ -8,8 +8,8 @@ use corelane::{CloseReason, Snapshot};
 /// What goes up and down; all else only up.
 const GAUGES: [&str; 2] = ["active", "peak"];
 
-/// The counters of the runtime and of the protocol.
-pub(crate) fn page(runtime: &Snapshot, http: &CountersSnapshot) -> String {
+/// The counters of the runtime and of the protocol, and how many replies wait for their time.
+pub(crate) fn page(runtime: &Snapshot, http: &CountersSnapshot, waiting: u64) -> String {
     let mut page = String::with_capacity(8 * 1024);
     for (name, value) in runtime.named() {
         if GAUGES.contains(&name) {
@@ -29,6 +29,7 @@ pub(crate) fn page(runtime: &Snapshot, http: &CountersSnapshot) -> String {
     single(&mut page, "counter", "http_response_body_bytes_total", http.body_out);
     single(&mut page, "counter", "http_aborted_total", http.aborted);
     histogram(&mut page, http);
+    single(&mut page, "gauge", "netapp_waiting", waiting);
     page
 }
 

@@ -1,12 +1,13 @@
 //! Which request is answered by what.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use corelane::http1::files::{FileBody, Files};
 use corelane::http1::{
-    Access, Context, Exchange, Headers, Http, Length, Method, Protocol, ReplyError, Request, Service,
-    StatusCode,
+    Access, Context, Exchange, Headers, Http, Length, Method, Protocol, ReplyError, Request, Responder,
+    Service, StatusCode,
 };
 use corelane::{Handle, Handler, Start, TimerId, Written};
 
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) files: Option<Arc<Files>>,
     pub(crate) protocol: Protocol,
     pub(crate) ending: Ending,
+    /// Replies that wait for their time.
+    pub(crate) waiting: Arc<AtomicU64>,
 }
 
 /// The service of one reactor.
@@ -40,9 +43,11 @@ pub(crate) struct Netapp {
 /// What is under way in one exchange.
 #[derive(Default)]
 pub(crate) enum State {
-    /// Nothing, or a timer.
+    /// Nothing that would have to be remembered.
     #[default]
     Plain,
+    /// A timer, by its key.
+    Later(usize),
     Echo,
     /// A file whose turn has not come.
     File(FileBody),
@@ -52,10 +57,10 @@ impl Netapp {
     pub(crate) fn new(settings: Settings, start: &Start<<Http<Self> as Handler>::Message>) -> Self {
         Self {
             allocations: Allocations::new(settings.alloc_keep),
+            later: Later::new(Arc::clone(&settings.waiting)),
             settings,
             server: start.handle(),
             pages: Pages::new(),
-            later: Later::default(),
             seed: start.reactor() as u64 + 1,
         }
     }
@@ -95,7 +100,8 @@ impl Netapp {
             }
             "/readyz" => self.pages.text(exchange, StatusCode::OK, "ready"),
             "/metrics" => {
-                let page = metrics::page(&self.server.total(), &self.settings.protocol.total());
+                let waiting = self.settings.waiting.load(Ordering::Relaxed);
+                let page = metrics::page(&self.server.total(), &self.settings.protocol.total(), waiting);
                 let reply = exchange.reply(StatusCode::OK);
                 reply.header("content-type", "text/plain; version=0.0.4").send(page.as_bytes())
             }
@@ -173,9 +179,14 @@ impl Service for Netapp {
         }
     }
 
+    fn on_abort(&mut self, responder: Responder, state: State, context: &mut Context<'_, State>) {
+        if let State::Later(key) = state {
+            self.later.forget(responder, key, context.core());
+        }
+    }
+
     fn on_timer(&mut self, _: TimerId, key: u64, context: &mut Context<'_, State>) {
         let Some((responder, line)) = self.later.due(key) else { return };
-        // The client may have gone meanwhile.
         let Some(mut exchange) = context.exchange(responder) else { return };
         let answered = self.pages.text(&mut exchange, StatusCode::OK, line);
         settle(answered, &mut exchange);
