@@ -271,11 +271,8 @@ fn what_is_too_much_or_wrong_is_refused_with_its_status() {
     let (reply, end) = client.receive_rest();
     assert!(reply.starts_with(b"HTTP/1.1 408 ") && end == End::Fin, "{}", String::from_utf8_lossy(&reply));
     drop(client);
-    let metrics = String::from_utf8(curl(address, "/metrics", &[]).stdout).unwrap();
     for problem in ["target_length", "head_size", "header_count", "framing", "host", "head_timeout"] {
-        let line = format!("http_refused_total{{problem=\"{problem}\"}} ");
-        let count = metrics.lines().find_map(|other| other.strip_prefix(&line)).expect("a counter");
-        assert_ne!(count, "0", "{problem}");
+        assert_ne!(refused(address, problem), 0, "{problem}");
     }
     example.stop();
 }
@@ -331,11 +328,7 @@ fn metrics_can_be_read_by_prometheus() {
 #[test]
 fn what_waits_for_its_time_is_forgotten_with_its_client() {
     let (example, address) = serve(&["--reactors", "2", "--fast-delay", "3600000"]);
-    let waiting = || {
-        let metrics = String::from_utf8(curl(address, "/metrics", &[]).stdout).unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("netapp_waiting "));
-        line.expect("a gauge").parse::<u64>().unwrap()
-    };
+    let waiting = || metric(address, "netapp_waiting");
     for _ in 0..3 {
         let mut clients: Vec<Client> = (0..20).map(|_| connect(address)).collect();
         for client in &mut clients {
@@ -415,6 +408,110 @@ fn the_second_signal_does_not_wait() {
     assert!(status.success() && output.iter().any(|line| line.contains("1 cut off")), "{output:#?}");
 }
 
+/// How often the server says it refused a request for this.
+#[track_caller]
+fn refused(address: SocketAddr, problem: &str) -> u64 {
+    metric(address, &format!("http_refused_total{{problem=\"{problem}\"}}"))
+}
+
+#[track_caller]
+fn metric(address: SocketAddr, name: &str) -> u64 {
+    let metrics = String::from_utf8(curl(address, "/metrics", &[]).stdout).unwrap();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
+}
+
+#[test]
+fn a_body_that_stops_is_given_up_after_its_grace() {
+    let (example, address) = serve(&["--body-grace", "1", "--body-rate", "1000000"]);
+    let mut client = connect(address);
+    client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf.");
+    let (reply, _) = client.receive_rest();
+    assert!(reply.ends_with(b"half."), "{}", String::from_utf8_lossy(&reply));
+    drop(client);
+    assert_eq!(refused(address, "body_rate"), 1);
+    example.stop();
+}
+
+#[test]
+fn extensions_of_chunks_have_a_limit() {
+    let (example, address) = serve(&["--max-chunk-extension", "20"]);
+    let request = |extension: &str| {
+        let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        raw(address, format!("{head}5;{extension}\r\nhello\r\n0\r\n\r\n").as_bytes())
+    };
+    assert!(request("a=b").ends_with("5\r\nhello\r\n0\r\n\r\n"));
+    assert_eq!(refused(address, "chunk_extension"), 0);
+    assert!(!request(&"x".repeat(30)).contains("hello"));
+    assert_eq!(refused(address, "chunk_extension"), 1);
+    example.stop();
+}
+
+#[test]
+fn a_body_that_nobody_wants_is_dropped_if_it_is_small() {
+    let (example, address) = serve(&["--max-discard", "10"]);
+    for (size, replies) in [(10, 2), (11, 1)] {
+        let body = "x".repeat(size);
+        let refused = format!("POST /plaintext HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{body}");
+        let all = raw(address, (refused + "GET /fast HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        assert!(all.starts_with("HTTP/1.1 405 "), "{all}");
+        assert_eq!(all.matches("HTTP/1.1 ").count(), replies, "{size} bytes: {all}");
+    }
+    example.stop();
+}
+
+#[test]
+fn no_more_is_read_while_too_much_waits_for_its_turn() {
+    // One after the other would come, were it not for the limit: all of them are there at once.
+    for (held, expected) in [("0", 2), ("1000000", 6)] {
+        let (example, address) = serve(&["--reactors", "1", "--fast-delay", "3600000", "--max-held", held]);
+        let mut client = connect(address);
+        let plain = "GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5);
+        client.send(format!("GET /fast HTTP/1.1\r\nHost: a\r\n\r\n{plain}").as_bytes());
+        // Those of this connection, without the ones that ask.
+        let mut asked = 0;
+        let mut read = 0;
+        eventually("the first requests", || {
+            asked += 1;
+            read = metric(address, "http_requests_total") - asked;
+            read > 0
+        });
+        assert_eq!(read, expected, "{held} bytes held");
+        client.reset();
+        eventually("the end of it", || metric(address, "netapp_waiting") == 0);
+        example.stop();
+    }
+}
+
+#[test]
+fn its_own_flags_are_explained_with_their_units_and_defaults() {
+    let (status, help) = Example::start("netapp", &["--help"]).wait();
+    assert!(status.success(), "{status}");
+    for (flag, default) in [
+        ("--files <DIR>", "none"),
+        ("--fast-delay <MS>", "0"),
+        ("--alloc-keep <N>", "1000"),
+        ("--log-every <N>", "0"),
+        ("--grace <SECONDS>", "0"),
+        ("--head-deadline <SECONDS>", "10"),
+        ("--body-rate <BYTES/S>", "240"),
+        ("--body-grace <SECONDS>", "10"),
+        ("--max-head <BYTES>", "16384"),
+        ("--max-headers <N>", "100"),
+        ("--max-target <BYTES>", "8192"),
+        ("--max-body <BYTES>", "67108864"),
+        ("--max-chunk-extension <BYTES>", "1024"),
+        ("--max-discard <BYTES>", "65536"),
+        ("--pipeline <N>", "16"),
+        ("--max-held <BYTES>", "262144"),
+        ("--max-requests <N>", "4294967295"),
+    ] {
+        let line = help.iter().find(|line| line.trim_start().starts_with(flag));
+        let line = line.unwrap_or_else(|| panic!("{flag} is not explained: {help:#?}"));
+        assert!(line.ends_with(&format!("[default: {default}]")), "{line}");
+    }
+}
+
 #[test]
 fn a_mistake_in_the_flags_is_told_in_one_line() {
     for (arguments, named) in [
@@ -422,6 +519,10 @@ fn a_mistake_in_the_flags_is_told_in_one_line() {
         (&["--max-head", "1"], "limits.head"),
         (&["--pipeline", "0"], "limits.pipeline"),
         (&["--head-deadline", "0"], "timeouts.head"),
+        (&["--body-grace", "0"], "timeouts.body.grace"),
+        (&["--body-rate", "0"], "timeouts.body.bytes_per_second"),
+        (&["--max-target", "0"], "limits.target"),
+        (&["--max-headers", "129"], "limits.headers"),
         (&["--max-requests", "0"], "limits.requests"),
     ] {
         let (status, output) = Example::start("netapp", arguments).wait();

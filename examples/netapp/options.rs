@@ -34,9 +34,12 @@ pub(crate) struct Options {
     /// Time for the head of a request, from its first byte on (408).
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     head_deadline: u64,
-    /// How fast a body must come, on average, after 10 seconds (408).
+    /// How fast a body must come, on average since its head (408).
     #[arg(long, value_name = "BYTES/S", default_value_t = 240)]
     body_rate: u32,
+    /// How long after its head a body is first held to that.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    body_grace: u64,
     /// The largest request line with headers (431).
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().head)]
     max_head: usize,
@@ -49,9 +52,19 @@ pub(crate) struct Options {
     /// The largest body (413).
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     max_body: u64,
+    /// The largest extensions of all chunks of a body together (400).
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().chunk_extension)]
+    max_chunk_extension: usize,
+    /// How much of a body is read and dropped if the reply is ready before it; where more is left the connection
+    /// closes.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().discard)]
+    max_discard: u64,
     /// Requests of a connection that may wait for their replies at a time; others stay unread.
     #[arg(long, value_name = "N", default_value_t = Limits::default().pipeline)]
     pipeline: usize,
+    /// How much may wait of replies whose turn has not come; above it no further request is read.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().held)]
+    max_held: usize,
     /// Requests of a connection, before it is closed.
     #[arg(long, value_name = "N", default_value_t = Limits::default().requests)]
     max_requests: u32,
@@ -69,13 +82,18 @@ impl Options {
                 headers: self.max_headers,
                 target: self.max_target,
                 body: self.max_body,
+                chunk_extension: self.max_chunk_extension,
                 pipeline: self.pipeline,
+                held: self.max_held,
                 requests: self.max_requests,
-                ..Limits::default()
+                discard: self.max_discard,
             },
             timeouts: Timeouts {
                 head: Duration::from_secs(self.head_deadline),
-                body: MinimumRate { bytes_per_second: self.body_rate, grace: Duration::from_secs(10) },
+                body: MinimumRate {
+                    bytes_per_second: self.body_rate,
+                    grace: Duration::from_secs(self.body_grace),
+                },
                 keep_alive: self.server.idle().unwrap_or(NEVER),
                 write_stall: self.server.stall().unwrap_or(NEVER),
             },
