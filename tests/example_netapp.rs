@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
@@ -287,6 +288,51 @@ fn a_head_may_be_limited_alone() {
     example.stop();
 }
 
+/// Families of HELP, TYPE and samples, as the exposition format wants them.
+#[track_caller]
+fn check_format(metrics: &str) {
+    assert!(metrics.ends_with('\n'));
+    let (mut families, mut samples) = (BTreeSet::new(), BTreeSet::new());
+    for family in metrics.split("# HELP ").skip(1) {
+        let mut lines = family.lines();
+        let (name, help) = lines.next().unwrap().split_once(' ').expect("a name and its help");
+        assert!(
+            families.insert(name) && help.ends_with('.') && !help.contains("documentation"),
+            "{name}: {help}"
+        );
+        let kind =
+            lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {name} "))).expect("a type");
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        let lines: Vec<(&str, f64)> = lines
+            .map(|line| line.rsplit_once(' ').unwrap())
+            .map(|(sample, number)| (sample, number.parse().unwrap()))
+            .collect();
+        assert!(lines.iter().all(|(sample, number)| samples.insert(*sample) && *number >= 0.0), "{family}");
+        match kind {
+            "counter" | "gauge" => {
+                assert!(!lines.is_empty() && lines.iter().all(|line| line.0.split('{').next() == Some(name)));
+            }
+            "histogram" => check_histogram(name, &lines),
+            kind => panic!("{name} is a {kind}"),
+        }
+    }
+}
+
+/// Buckets by their bounds, each with all before it, the last without a bound; then the sum and the count.
+#[track_caller]
+fn check_histogram(name: &str, lines: &[(&str, f64)]) {
+    let [buckets @ .., (sum, _), (count, total)] = lines else { panic!("{lines:?}") };
+    assert_eq!((*sum, *count), (format!("{name}_sum").as_str(), format!("{name}_count").as_str()));
+    let start = format!("{name}_bucket{{le=\"");
+    let bound = |sample: &str| -> f64 {
+        sample.strip_prefix(&start).and_then(|rest| rest.strip_suffix("\"}")).unwrap().parse().unwrap()
+    };
+    let is_in_order = |pair: &[(&str, f64)]| bound(pair[0].0) < bound(pair[1].0) && pair[0].1 <= pair[1].1;
+    assert!(buckets.windows(2).all(is_in_order), "{buckets:?}");
+    let (last, all) = buckets.last().unwrap();
+    assert!(last.ends_with("\"+Inf\"}") && all == total, "{buckets:?}");
+}
+
 #[test]
 fn metrics_can_be_read_by_prometheus() {
     let (example, address) = serve(&["--reactors", "2"]);
@@ -299,19 +345,8 @@ fn metrics_can_be_read_by_prometheus() {
     let (head, body) = whole(address, "/metrics", &[]);
     assert_eq!(header(&head, "content-type"), Some("text/plain; version=0.0.4"));
     let metrics = String::from_utf8(body).unwrap();
-    // Every line is a comment, or a name with labels and a number; names are typed before they are used.
-    let mut typed = Vec::new();
-    for line in metrics.lines() {
-        if let Some(declaration) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = declaration.split_once(' ').unwrap();
-            assert!(["counter", "gauge", "histogram"].contains(&kind) && !typed.contains(&name), "{line}");
-            typed.push(name);
-        } else {
-            let (name, number) = line.rsplit_once(' ').unwrap();
-            assert!(number.parse::<f64>().is_ok(), "{line}");
-            assert!(name.starts_with(typed.last().unwrap()), "{line}");
-        }
-    }
+    check_format(&metrics);
+    assert_eq!(value(&metrics, "http_upgrades_total"), 0.0);
     assert!(value(&metrics, "http_requests_total") >= 22.0);
     assert!(value(&metrics, "corelane_accepted_total") >= 22.0);
     // The connection before may still be closing.
