@@ -1,11 +1,11 @@
 //! The programs that people measure and look at HTTP servers with: each works against the netapp example. One that is
-//! not installed is left out, and says so.
+//! not installed is left out, and says so; under CI that is a failure for those that CI installs.
 #![cfg(feature = "http1")]
 
 mod support;
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::thread;
 
 use corelane::Address;
 use nix::sys::signal::Signal;
-use support::{Client, Example, Random, TempDir, eventually};
+use support::{Client, Example, Random, TempDir, eventually, installed};
 
 const REQUESTS: &str = "4000";
 
@@ -25,14 +25,7 @@ fn serve(arguments: &[&str]) -> (Example, SocketAddr) {
 /// What a program prints, or `None` where it is not installed.
 #[track_caller]
 fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
-        Ok(output) => output,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("SKIPPED: {program} is not installed");
-            return None;
-        }
-        Err(error) => panic!("{program}: {error}"),
-    };
+    let output = installed(program, Command::new(program).args(arguments).stdin(Stdio::null()).output())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{program}: {text}{}", String::from_utf8_lossy(&output.stderr));
     Some(text)
@@ -138,6 +131,38 @@ fn ab() {
         assert_eq!(line("Non-2xx responses:"), None, "{text}");
     }
     assert_eq!(answered(example), 8000);
+}
+
+#[test]
+fn a_program_that_is_missing_fails_its_test_under_ci() {
+    // This program again, where nothing is installed.
+    let run = |test: &str, is_ci: bool| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([test, "--exact", "--nocapture"]).env("PATH", "").env_remove("CI");
+        if is_ci {
+            command.env("CI", "true");
+        }
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    // CI does not install the last two.
+    for (test, program, is_left_out_there) in [
+        ("wrk", "wrk", false),
+        ("ab", "ab", false),
+        ("h2load_with_version_1", "h2load", false),
+        ("hey", "hey", false),
+        ("oha", "oha", true),
+        ("a_browser", "chromium", true),
+    ] {
+        let (passed, text) = run(test, false);
+        assert!(passed && text.contains(&format!("SKIPPED: {program} is not installed")), "{text}");
+        let (passed, text) = run(test, true);
+        assert!(
+            passed == is_left_out_there && text.contains(&format!("{program} is not installed")),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use corelane::Address;
-use support::{Client, End, Example, Random, eventually};
+use support::{Client, End, Example, Random, eventually, installed};
 
 const REACTORS: [&str; 2] = ["1", "2"];
 
@@ -50,13 +50,10 @@ fn line(client: &mut Client) -> Vec<u8> {
     line
 }
 
-/// Whether a program of Debian's redis-tools or redis-server is here; says so if it is not.
+/// Whether a program of Debian's redis-tools is here.
+#[track_caller]
 fn has(program: &str) -> bool {
-    let is_there = Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !is_there {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    is_there
+    installed(program, Command::new(program).arg("--version").stdout(Stdio::null()).status()).is_some()
 }
 
 #[test]

@@ -8,22 +8,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use corelane::Address;
-use support::{Client, Example, Random, TempDir, eventually};
+use support::{Client, Example, Random, TempDir, eventually, installed};
 
 /// Debian's redis-server on a unix socket, keeping nothing.
 struct Original(Child);
 
 impl Original {
-    /// `None`, and a word about it, where the program is missing.
+    /// `None` where the program is missing.
+    #[track_caller]
     fn start(folder: &Path, socket: &Path) -> Option<Self> {
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"]).arg(folder);
         command.arg("--unixsocket").arg(socket).stdout(Stdio::null());
-        let Ok(process) = command.spawn() else {
-            eprintln!("SKIPPED: redis-server is not installed");
-            return None;
-        };
-        let original = Self(process);
+        let original = Self(installed("redis-server", command.spawn())?);
         eventually("redis-server to listen", || UnixStream::connect(socket).is_ok());
         Some(original)
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use corelane::http1::Config;
 use support::cases::{Case, Mirror, table};
 use support::http::serve;
-use support::{Client, DEADLINE, TempDir, eventually};
+use support::{Client, DEADLINE, TempDir, eventually, installed};
 
 /// Comes behind every case: whoever is still there closes behind it.
 const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n";
@@ -29,17 +29,15 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// `None`, and a word about it, where the program is missing.
+    /// `None` where the program is missing.
+    #[track_caller]
     fn start(program: &str, arguments: &[&str], folder: &Path, settings: &str) -> Option<Self> {
         let file = folder.join(format!("{program}.conf"));
         let socket = folder.join(format!("{program}.sock"));
         std::fs::write(&file, settings).unwrap();
         let mut command = Command::new(program);
         command.args(arguments).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let Ok(process) = command.spawn() else {
-            eprintln!("SKIPPED: {program} is not installed");
-            return None;
-        };
+        let process = installed(program, command.spawn())?;
         let proxy = Self { process, socket };
         eventually(&format!("{program} to listen"), || UnixStream::connect(&proxy.socket).is_ok());
         Some(proxy)
