@@ -54,6 +54,11 @@ impl Site {
         Self { folder, example, address, bytes }
     }
 
+    /// How many descriptors the server has open.
+    fn descriptors(&self) -> usize {
+        fs::read_dir(Path::new("/proc").join(self.example.id().to_string()).join("fd")).unwrap().count()
+    }
+
     /// Status, head in lower case, and body, as curl sees them.
     #[track_caller]
     fn get(&self, path: &str, options: &[&str]) -> (u16, String, Vec<u8>) {
@@ -382,11 +387,28 @@ fn a_file_that_gets_shorter_is_never_taken_for_whole() {
     assert!(output.iter().any(|line| line.contains("file_truncated 1")), "{output:#?}");
 }
 
+/// However many files a client asks for, few are open for it while it takes none of them.
+#[test]
+fn a_client_that_does_not_read_holds_few_files_open() {
+    let site = Site::new();
+    let mut client = Client::connect_narrow(&Address::Tcp(site.address));
+    let before = site.descriptors();
+    client.send("GET /files/large.bin HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300).as_bytes());
+    client.receive(1000);
+    // Whoever comes behind it is answered when it has been served as far as it is.
+    for _ in 0..3 {
+        assert_eq!(site.status("small.txt", &[]), 200);
+    }
+    let files = site.descriptors() - before;
+    assert!((1..20).contains(&files), "{files} are open");
+    client.reset();
+    site.example.stop();
+}
+
 #[test]
 fn no_descriptor_is_left_behind() {
     let site = Site::new();
-    let open =
-        || fs::read_dir(Path::new("/proc").join(site.example.id().to_string()).join("fd")).unwrap().count();
+    let open = || site.descriptors();
     // Nobody has connected yet: a connection that is still closing must not be counted as one that stays.
     let before = open();
     for _ in 0..20 {

@@ -133,7 +133,7 @@ fn a_file_is_no_memory_and_waits_for_a_slow_reader() {
 fn so_many_files_wait_and_no_more() {
     let folder = TempDir::new();
     let (file, bytes) = file_of(&folder, 1_000_000);
-    let marks = Watermarks { high: 10 << 10, low: 2 << 10, cap: 20 << 10 };
+    let marks = Watermarks { high: 80 << 10, low: 16 << 10, cap: 160 << 10 };
     let server = narrow().watermarks(marks).slow_consumer(SlowConsumer::RefuseWrites);
     let server = TestServer::with(server, Script::new());
     let (mut client, id) = server.connect_narrow();
@@ -143,7 +143,7 @@ fn so_many_files_wait_and_no_more() {
         core.write_file(id, slice.clone());
         (0..30).map(|_| core.write_file(id, slice.clone())).collect::<Vec<_>>()
     });
-    // Each counts 1 KiB.
+    // Each counts 8 KiB.
     assert_eq!(written[8], Written::Accepted);
     assert_eq!(written[9], Written::High);
     assert_eq!(written[18], Written::High);

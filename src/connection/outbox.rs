@@ -8,7 +8,7 @@ use crate::buffer::{BLOCK, FileSlice, Pool, Shared};
 
 /// What a waiting file counts against the watermarks and the cap, however long it is: its bytes are no memory, but
 /// its descriptor and place in the queue are, so they have a bound too.
-pub(crate) const FILE_COST: usize = 1024;
+pub(crate) const FILE_COST: usize = 8 * 1024;
 
 /// What connections borrow while they have something waiting, and give back when they have not.
 #[derive(Debug)]

@@ -87,7 +87,7 @@ impl<'a> Conn<'a> {
     ///
     /// In the course of one turn at most the server's [byte budget](crate::Server::byte_budget) is sent, so that a
     /// large file holds up nobody. What waits of it is no memory: against the watermarks and the cap a file counts
-    /// 1 KiB, however long it is. Whoever wants to know when it has left writes it with a receipt.
+    /// 8 KiB, however long it is. Whoever wants to know when it has left writes it with a receipt.
     ///
     /// A file that turns out shorter than its range ends the connection with a reset and
     /// [`CloseReason::FileTruncated`](crate::CloseReason::FileTruncated); one that cannot be read, with
