@@ -101,6 +101,20 @@ fn a_reply_may_be_larger_than_the_output_cap() {
     }
 }
 
+/// What is held of the reply has no head in front, and nothing is put into it.
+#[test]
+fn a_shutdown_in_the_middle_changes_no_byte() {
+    for received in [1, LARGE / 20, LARGE / 2] {
+        let (mut sim, _) = simulation(1);
+        let remote = slow(&mut sim);
+        remote.send(&get(&format!("/now/{LARGE}")));
+        sim.run_until(|_| remote.received_count() >= received).unwrap();
+        sim.shut_down();
+        sim.run_until(|_| remote.saw_end()).unwrap();
+        expect(&remote, &[LARGE]);
+    }
+}
+
 /// Whether so many bytes of bodies have come, or nothing more will.
 fn replies_are(remote: &Remote, bytes: usize) -> bool {
     remote.received_count() > bytes || remote.is_over()

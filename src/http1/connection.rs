@@ -200,11 +200,13 @@ impl<T: Default> Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// Has the connection closed behind it. A head that is made and waits is made to say so.
-    pub(super) fn close(&mut self) {
+    /// Has the connection closed behind it. `is_waiting`: for replies before it, so that its head is held if it is made,
+    /// and can be made to say so.
+    pub(super) fn close(&mut self, is_waiting: bool) {
         const LINE: &[u8] = b"connection: close\r\n";
         let has_line = part::CLOSE | part::KEEP | part::UPGRADE;
-        if self.flags.has(part::BEGUN)
+        if is_waiting
+            && self.flags.has(part::BEGUN)
             && !self.flags.has(has_line)
             && let Some(held) = self.held.fresh()
         {

@@ -314,9 +314,10 @@ impl<S: Service> Http<S> {
             return self.service.on_upgraded_drain(&mut Upgraded::new(core.reborrow(), layer, index));
         }
         connection.flags.set(conn::ASKED);
+        let is_waiting = connection.queue.len() > 1;
         match connection.queue.back_mut() {
             Some(last) => {
-                last.close();
+                last.close(is_waiting);
                 connection.flags.set(conn::LAST);
                 Flow::Continue
             }
