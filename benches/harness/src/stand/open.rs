@@ -27,8 +27,10 @@ impl Run<'_> {
     pub(super) fn open_to(&mut self, total: u64) -> Result<Duration> {
         self.progress.update_from_now();
         let begun = Instant::now();
-        // However the kernel spreads them, no listener's queue gets more than it holds.
-        let window = (UNACCEPTED * self.servers.len() as u64).min(self.listening.backlog.into());
+        // However the kernel spreads them, no listener's queue gets more than it holds, nor does that of packets.
+        let window = (UNACCEPTED * self.servers.len() as u64)
+            .min(self.listening.backlog.into())
+            .min(self.plan.in_flight.unwrap_or(u64::MAX));
         let mut patience = Patience::new(self.args.deadline + MARGIN);
         loop {
             let asked = Instant::now();
