@@ -14,6 +14,7 @@ mod logs;
 mod process;
 mod programs;
 mod random;
+pub(crate) mod redis;
 mod script;
 mod server;
 
