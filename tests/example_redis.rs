@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use support::redis::{REACTORS, ask, connect, line, request, serve, words};
+use support::redis::{REACTORS, ask, connect, line, serve, words};
 use support::{Client, Random, eventually, installed};
 
 /// Whether a program of Debian's redis-tools is here.

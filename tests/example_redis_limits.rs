@@ -11,6 +11,109 @@ fn resident(example: &Example) -> usize {
     resident_of(&example.id().to_string())
 }
 
+/// The most that it has had in use.
+fn peak(example: &Example) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", example.id())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+const TOO_LARGE: &str = "-ERR the reply is larger than --max-output allows\r\n";
+
+/// A request for values of `keys` in turn.
+fn mget(keys: &[&str], count: usize) -> Vec<u8> {
+    let mut words = vec![&b"MGET"[..]];
+    words.extend((0..count).map(|key| keys[key % keys.len()].as_bytes()));
+    request(&words)
+}
+
+fn bulk(value: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
+}
+
+#[test]
+fn a_small_request_cannot_ask_for_gigabytes() {
+    let keys = ["a", "b", "c", "d", "e"];
+    for reactors in REACTORS {
+        let (example, address) = serve(&["--reactors", reactors]);
+        let mut client = connect(address);
+        // Both are kept in different ways.
+        for value in [vec![b'x'; 4095], vec![b'y'; 100_000]] {
+            let set = keys.iter().flat_map(|key| [key.as_bytes(), &value[..]]);
+            client.send(&request(&[&b"MSET"[..]].into_iter().chain(set).collect::<Vec<_>>()));
+            assert_eq!(client.receive(5), b"+OK\r\n");
+            for keys in [&keys[..], &keys[..1], &keys[4..]] {
+                client.send(&mget(keys, 200_000));
+                assert_eq!(String::from_utf8_lossy(&client.receive(TOO_LARGE.len())), TOO_LARGE);
+            }
+            // 20 MB are allowed.
+            let count = 20_000_000 / value.len();
+            client.send(&mget(&keys, count));
+            let head = format!("*{count}\r\n");
+            assert_eq!(client.receive(head.len()), head.as_bytes());
+            let item = bulk(&value);
+            assert!((0..count).all(|_| client.receive(item.len()) == item));
+        }
+        assert!(peak(&example) < 200_000_000, "{} bytes were in use", peak(&example));
+        example.stop();
+    }
+}
+
+#[test]
+fn many_names_are_no_reply_either() {
+    for reactors in REACTORS {
+        let flags = ["--reactors", reactors, "--max-output", "1000000", "--max-request", "400000"];
+        let (example, address) = serve(&flags);
+        let mut client = connect(address);
+        let set = |client: &mut Client, keys: std::ops::Range<usize>| {
+            for key in keys {
+                ask(client, &format!("SET {}{key:04} 1", "k".repeat(996)), "+OK\r\n");
+            }
+        };
+        set(&mut client, 0..900);
+        // Many of them at a time take no more than one.
+        for _ in 0..100 {
+            client.send(&words("KEYS *"));
+        }
+        for _ in 0..100 {
+            assert_eq!(client.receive(6), b"*900\r\n");
+            client.receive(900 * 1009);
+        }
+        assert!(peak(&example) < 50_000_000, "{} bytes were in use", peak(&example));
+        set(&mut client, 900..1100);
+        ask(&mut client, "KEYS *", TOO_LARGE);
+        ask(&mut client, "KEYS *0001", &format!("*1\r\n$1000\r\n{}0001\r\n", "k".repeat(996)));
+        client.send(&words(&format!("COMMAND INFO {}", "append ".repeat(20_000))));
+        assert_eq!(String::from_utf8_lossy(&client.receive(TOO_LARGE.len())), TOO_LARGE);
+        example.stop();
+    }
+}
+
+#[test]
+fn replies_do_not_keep_every_state_of_a_value() {
+    for reactors in REACTORS {
+        let (example, address) = serve(&["--reactors", reactors]);
+        let mut client = connect(address);
+        let value = vec![b'x'; 1_000_000];
+        for key in ["a", "b", "c", "d"] {
+            client.send(&request(&[b"SET", key.as_bytes(), &value]));
+            assert_eq!(client.receive(5), b"+OK\r\n");
+            let mut requests = Vec::new();
+            for _ in 0..150 {
+                requests.extend(words(&format!("GET {key}")));
+                requests.extend(words(&format!("APPEND {key} x")));
+            }
+            client.send(&requests);
+            for length in value.len()..value.len() + 150 {
+                let reply = [bulk(&vec![b'x'; length]), format!(":{}\r\n", length + 1).into()].concat();
+                assert!(client.receive(reply.len()) == reply);
+            }
+        }
+        assert!(peak(&example) < 50_000_000, "{} bytes were in use", peak(&example));
+        example.stop();
+    }
+}
+
 #[test]
 fn large_values_come_back_whole_and_wait_uncopied() {
     for reactors in REACTORS {

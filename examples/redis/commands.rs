@@ -18,6 +18,13 @@ pub(crate) struct Command {
     pub(crate) run: Run,
 }
 
+/// What a command may make at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes of a reply.
+    pub(crate) reply: usize,
+}
+
 /// Where a command is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -110,9 +117,6 @@ pub(crate) static COMMANDS: [Command; 24] = [
     command("quit", -1, Place::Connection, Run::Quit),
 ];
 
-/// What [`Place::Keys`] of MGET become when they are not all on one reactor.
-pub(crate) static GET: &Command = &COMMANDS[0];
-
 impl Command {
     #[inline]
     pub(crate) fn find(name: &[u8]) -> Option<&'static Self> {
@@ -128,7 +132,14 @@ impl Command {
 
     /// Carries out a command about keys. Of one whose keys are on several reactors these are the words that
     /// concern this one, and `out` is what it has to say about them.
-    pub(crate) fn execute(&self, store: &mut Store, args: Args<'_>, is_resp3: bool, out: &mut Reply) {
+    pub(crate) fn execute(
+        &self,
+        store: &mut Store,
+        limits: Limits,
+        args: Args<'_>,
+        is_resp3: bool,
+        out: &mut Reply,
+    ) {
         if self.grows && !store.has_room(args.from(1).map(<[u8]>::len).sum()) {
             return out.error("OOM command not allowed when used memory > 'maxmemory'.");
         }
@@ -150,14 +161,16 @@ impl Command {
             Run::Del => out.integer(args.from(1).filter(|key| store.remove(key)).count() as i64),
             Run::Exists => out.integer(args.from(1).filter(|key| store.contains(key)).count() as i64),
             Run::Mget => {
-                out.array(args.len() - 1);
-                args.from(1).for_each(|key| get(store, key, is_resp3, out));
+                list(limits, args.len() - 1, args.from(1), out, |key, out| get(store, key, is_resp3, out));
             }
             Run::Mset => {
                 (1..args.len()).step_by(2).for_each(|key| store.set(args.at(key), args.at(key + 1), None));
                 out.ok();
             }
-            Run::Keys => keys(store, args.at(1), out),
+            Run::Keys => {
+                let keys = || store.keys(args.at(1));
+                list(limits, keys().count(), keys(), out, |key, out| out.bulk(key));
+            }
             Run::Dbsize => out.integer(store.len() as i64),
             Run::Flushdb => {
                 store.clear();
@@ -170,6 +183,7 @@ impl Command {
 
 const NOT_A_NUMBER: &str = "ERR value is not an integer or out of range";
 pub(crate) const SYNTAX: &str = "ERR syntax error";
+pub(crate) const TOO_LARGE: &str = "ERR the reply is larger than --max-output allows";
 /// A value may grow to this by APPEND.
 pub(crate) const MOST_VALUE: usize = 512 * 1024 * 1024;
 
@@ -290,7 +304,21 @@ fn expire(store: &mut Store, args: Args<'_>, out: &mut Reply) {
     out.integer(was_there.into());
 }
 
-fn keys(store: &Store, pattern: &[u8], out: &mut Reply) {
-    out.array(store.keys(pattern).count());
-    store.keys(pattern).for_each(|key| out.bulk(key));
+/// An array of so many items; an error in its place where it gets too large.
+pub(crate) fn list<'a>(
+    limits: Limits,
+    count: usize,
+    items: impl Iterator<Item = &'a [u8]>,
+    out: &mut Reply,
+    write: impl Fn(&[u8], &mut Reply),
+) {
+    let (start, size) = (out.mark(), out.size());
+    out.array(count);
+    for item in items {
+        write(item, out);
+        if out.size() - size > limits.reply {
+            out.truncate(start);
+            return out.error(TOO_LARGE);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Commands about the connection and the server, and what is said of requests that cannot be served.
 
-use crate::commands::{COMMANDS, Command, Place, Run, SYNTAX};
+use crate::commands::{COMMANDS, Command, Limits, Place, Run, SYNTAX, list};
 use crate::protocol::{Args, integer};
 use crate::reply::Reply;
 use crate::service::Settings;
@@ -52,7 +52,7 @@ pub(crate) fn answer(command: &Command, args: Args<'_>, session: &mut Session, s
         Run::Hello => hello(args, session),
         Run::Client => client(args, session),
         Run::Config => config(args, session, settings),
-        Run::Command => describe(args, session.out()),
+        Run::Command => describe(args, settings.limits, session.out()),
         Run::Quit => {
             session.out().ok();
             session.is_closing = true;
@@ -196,7 +196,7 @@ fn config(args: Args<'_>, session: &mut Session, settings: &Settings) {
 }
 
 /// COMMAND and what redis-cli asks of it. There are no docs to tell.
-fn describe(args: Args<'_>, out: &mut Reply) {
+fn describe(args: Args<'_>, limits: Limits, out: &mut Reply) {
     if args.len() == 1 {
         out.array(COMMANDS.len());
         return COMMANDS.iter().for_each(|command| describe_one(command, out));
@@ -208,15 +208,10 @@ fn describe(args: Args<'_>, out: &mut Reply) {
             out.array(COMMANDS.len());
             COMMANDS.iter().for_each(|command| out.bulk(command.name.as_bytes()));
         }
-        b"info" => {
-            out.array(args.len() - 2);
-            for name in args.from(2) {
-                match Command::find(name) {
-                    Some(command) => describe_one(command, out),
-                    None => out.null_array(),
-                }
-            }
-        }
+        b"info" => list(limits, args.len() - 2, args.from(2), out, |name, out| match Command::find(name) {
+            Some(command) => describe_one(command, out),
+            None => out.null_array(),
+        }),
         _ => subcommand_error("command", &["count", "list"], args, out),
     }
 }

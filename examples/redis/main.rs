@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use commands::Limits;
 use corelane::Watermarks;
 use rapidhash::quality::RandomState;
 use service::{Service, Settings};
@@ -48,7 +49,8 @@ struct Options {
     /// The largest request, all its arguments together.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1024..=512 << 20))]
     max_request: u64,
-    /// The most bytes that may wait for one client; one that leaves more untaken is cut off.
+    /// The most bytes that may wait for one client, but for one value: a larger reply is refused, and who
+    /// leaves more messages untaken is cut off.
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 20)]
     max_output: usize,
     /// Messages that may wait for one reactor; who finds no room tries again, and reads no more meanwhile.
@@ -59,16 +61,17 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let max_request = options.max_request as usize;
+    let marks = Watermarks::default();
+    // A value is written whole, behind what the high mark lets wait.
+    let cap = options.max_output.max(max_request + 2 * marks.high);
     let settings = Settings {
         max_memory: options.max_memory,
         max_request,
         max_output: options.max_output,
+        limits: Limits { reply: cap },
         hasher: RandomState::new(),
         started: Instant::now(),
     };
-    let marks = Watermarks::default();
-    // One value is written whole, however large it is.
-    let cap = options.max_output.max(max_request + 2 * marks.high);
     let server = options
         .server
         .server()

@@ -1,6 +1,7 @@
 //! Replies on their way: bytes, and between them large values that are shared with the store.
 
 use corelane::{ConnId, Core, Shared, Written};
+use memchr::memchr;
 
 use crate::protocol::integer;
 
@@ -167,6 +168,13 @@ impl Reply {
         }
     }
 
+    /// Takes back what was put in behind a mark, none of which has been written.
+    pub(crate) fn truncate(&mut self, end: Mark) {
+        self.bytes.truncate(end.bytes);
+        let removed = self.large.drain(end.large..);
+        self.large_bytes -= removed.map(|(_, value)| value.len()).sum::<usize>();
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(MOST_KEPT);
@@ -220,11 +228,34 @@ impl<'a> Part<'a> {
 
     /// The number in its first line, and what follows that line.
     pub(crate) fn split_number(self) -> (i64, Self) {
-        let end = self.bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+        let (number, line) = self.number();
+        (number, self.split(line, 0).1)
+    }
+
+    /// The bulk string or null at its start, and what follows that.
+    pub(crate) fn split_bulk(self) -> (Self, Self) {
+        let (length, line) = self.number();
+        let is_shared = self.large.first().is_some_and(|(at, _)| at - self.before == line);
+        match usize::try_from(length) {
+            Ok(_) if is_shared => self.split(line + 2, 1),
+            Ok(length) if self.bytes.first() == Some(&b'$') => self.split(line + length + 2, 0),
+            // Null.
+            _ => self.split(line, 0),
+        }
+    }
+
+    /// The number in the first line, and that line's length.
+    fn number(&self) -> (i64, usize) {
+        let end = memchr(b'\n', self.bytes).unwrap_or(0);
         let number = self.bytes.get(1..end.saturating_sub(1)).and_then(integer).unwrap_or(0);
-        let skipped = (end + 1).min(self.bytes.len());
-        let rest = Part { bytes: &self.bytes[skipped..], before: self.before + skipped, ..self };
-        (number, rest)
+        (number, (end + 1).min(self.bytes.len()))
+    }
+
+    fn split(self, bytes: usize, large: usize) -> (Self, Self) {
+        let (first, rest) = self.bytes.split_at(bytes.min(self.bytes.len()));
+        let (first_large, rest_large) = self.large.split_at(large);
+        let before = self.before + first.len();
+        (Part { bytes: first, large: first_large, ..self }, Part { bytes: rest, large: rest_large, before })
     }
 }
 

@@ -9,7 +9,7 @@ use corelane::{CloseReason, Conn, ConnId, Core, Flow, Handler, Input, Open, Sess
 use rapidhash::quality::RandomState;
 
 use crate::channels::Channels;
-use crate::commands::{Command, GET, Place, Run, SYNTAX};
+use crate::commands::{Command, Limits, Place, Run, SYNTAX};
 use crate::introduction;
 use crate::mail::{Batch, Mail, Message};
 use crate::protocol::{Args, Parser};
@@ -30,8 +30,9 @@ pub(crate) struct Settings {
     pub(crate) max_memory: usize,
     /// The largest request.
     pub(crate) max_request: usize,
-    /// The most output that may wait for one connection.
+    /// The most messages that may wait for one connection.
     pub(crate) max_output: usize,
+    pub(crate) limits: Limits,
     /// The same on all reactors: it says which of them owns a key.
     pub(crate) hasher: RandomState,
     pub(crate) started: Instant,
@@ -163,6 +164,7 @@ impl Service {
             Place::Key => match self.owner(args.at(1)) {
                 owner if owner == self.mine => self.execute(command, args, session),
                 owner => {
+                    session.note(command.run);
                     let ticket = session.expect();
                     self.mail.to(owner, id).add(ticket, command, args.from(0), session.is_resp3);
                 }
@@ -170,8 +172,6 @@ impl Service {
             Place::Keys(step) => {
                 if self.are_mine(args, step) {
                     self.execute(command, args, session);
-                } else if command.run == Run::Mget {
-                    self.ask_for_each(args, id, session);
                 } else {
                     self.ask_owners(command, args, step, id, session);
                 }
@@ -192,7 +192,7 @@ impl Service {
     #[inline]
     fn execute(&mut self, command: &Command, args: Args<'_>, session: &mut Session) {
         let is_resp3 = session.is_resp3;
-        command.execute(&mut self.store, args, is_resp3, session.out());
+        command.execute(&mut self.store, self.settings.limits, args, is_resp3, session.out());
     }
 
     #[inline]
@@ -217,19 +217,7 @@ impl Service {
         self.owners.iter().all(|&owner| owner == self.mine)
     }
 
-    /// MGET of keys on several reactors is a GET of each.
-    fn ask_for_each(&mut self, args: Args<'_>, id: ConnId, session: &mut Session) {
-        let ticket = session.expect_parts(Joined::Items, self.owners.len());
-        let mut here = self.mail.batch(id);
-        for (part, &owner) in self.owners.iter().enumerate() {
-            let batch = if owner == self.mine { &mut here } else { self.mail.to(owner, id) };
-            let words = [&b"get"[..], args.at(part + 1)];
-            batch.add(ticket.part(part), GET, words.into_iter(), session.is_resp3);
-        }
-        self.execute_here(here, session);
-    }
-
-    /// Other commands with many keys: each reactor gets those it owns, with what belongs to them.
+    /// A command with many keys: each reactor gets those it owns, with what belongs to them.
     fn ask_owners(
         &mut self,
         command: &'static Command,
@@ -238,25 +226,30 @@ impl Service {
         id: ConnId,
         session: &mut Session,
     ) {
+        session.note(command.run);
         let owners = &self.owners;
         let asked: Vec<usize> =
             (0..self.mail.reactors()).filter(|reactor| owners.contains(reactor)).collect();
-        let joined = if command.run == Run::Mset { Joined::Ok } else { Joined::Sum };
-        let ticket = session.expect_parts(joined, asked.len());
+        let ticket = match command.run {
+            Run::Mget => session.expect_values(self.settings.limits.reply, asked.len(), self.owners.clone()),
+            Run::Mset => session.expect_parts(Joined::Ok, asked.len()),
+            _ => session.expect_parts(Joined::Sum, asked.len()),
+        };
         let mut here = self.mail.batch(id);
         for reactor in asked {
             let owned = (0..owners.len()).filter(|&key| owners[key] == reactor);
             let words = owned.flat_map(|key| (0..step).map(move |at| args.at(1 + key * step + at)));
             let words = args.from(0).take(1).chain(words);
             let batch = if reactor == self.mine { &mut here } else { self.mail.to(reactor, id) };
-            batch.add(ticket, command, words, session.is_resp3);
+            batch.add(ticket.part(reactor), command, words, session.is_resp3);
         }
         self.execute_here(here, session);
     }
 
     fn ask_all(&mut self, command: &'static Command, args: Args<'_>, id: ConnId, session: &mut Session) {
+        session.note(command.run);
         let joined = match command.run {
-            Run::Keys => Joined::Arrays,
+            Run::Keys => Joined::Arrays { most: self.settings.limits.reply },
             Run::Flushdb => Joined::Ok,
             _ => Joined::Sum,
         };
@@ -271,8 +264,8 @@ impl Service {
 
     /// Our own part of a request that others have parts in; at once, as what follows it may depend on it.
     fn execute_here(&mut self, mut batch: Box<Batch>, session: &mut Session) {
-        let store = &mut self.store;
-        batch.execute(|command, args, is_resp3, out| command.execute(store, args, is_resp3, out));
+        let (store, limits) = (&mut self.store, self.settings.limits);
+        batch.execute(|command, args, is_resp3, out| command.execute(store, limits, args, is_resp3, out));
         batch.answers().for_each(|(ticket, part)| session.answer(ticket, part));
         self.mail.recycle(batch);
     }
@@ -299,7 +292,7 @@ impl Service {
                 let receivers = channels.publish(args.at(1), args.at(2), most, sessions, core);
                 return out.integer(receivers as i64);
             }
-            command.execute(store, args, is_resp3, out);
+            command.execute(store, settings.limits, args, is_resp3, out);
         });
         if batch.from.reactor() == self.mine {
             self.answered(batch, sessions, core);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use corelane::{ConnId, Core};
 
+use crate::commands::{Run, TOO_LARGE};
 use crate::protocol::Parser;
 use crate::reply::{Mark, Part, Reply};
 
@@ -27,8 +28,12 @@ pub(crate) struct Session {
     released: Mark,
     /// The number of the first of these.
     first: u64,
-    /// Answers that are expected.
+    /// Answers that are expected, one for each key.
     waiting: usize,
+    /// Whether values are among them, which may be large and are not copied.
+    expects_values: bool,
+    /// Whether nothing more is asked for until what was has come.
+    is_held_up: bool,
     /// Bytes of requests on their way.
     pub(crate) asked: usize,
     /// Bytes of answers that came before others they have to follow.
@@ -81,10 +86,10 @@ pub(crate) enum Joined {
     Sum,
     /// OK if all are.
     Ok,
-    /// An array of them.
-    Items,
-    /// One array of what is in theirs.
-    Arrays,
+    /// One array of what is in theirs, of at most so many bytes.
+    Arrays { most: usize },
+    /// The same, in the order of the keys.
+    Values { most: usize },
 }
 
 #[derive(Debug)]
@@ -92,7 +97,9 @@ struct Join {
     joined: Joined,
     left: usize,
     number: i64,
+    /// Where they come from, and of each key where its value does.
     parts: Vec<Reply>,
+    owners: Vec<usize>,
     error: Option<Reply>,
 }
 
@@ -112,6 +119,7 @@ impl Session {
     pub(crate) fn is_full(&self) -> bool {
         self.is_waiting()
             && (self.waiting >= MOST_WAITING
+                || self.is_held_up
                 || self.asked >= MOST_BYTES
                 || self.held.size() + self.early >= MOST_BYTES)
     }
@@ -137,9 +145,30 @@ impl Session {
 
     /// The next reply is made of so many answers.
     pub(crate) fn expect_parts(&mut self, joined: Joined, count: usize) -> Ticket {
-        let kept = if matches!(joined, Joined::Items | Joined::Arrays) { count } else { 0 };
-        let parts = (0..kept).map(|_| Reply::default()).collect();
-        self.wait_for(Answer::Joining(Join { joined, left: count, number: 0, parts, error: None }), count)
+        self.join(Join { joined, left: count, number: 0, parts: Vec::new(), owners: Vec::new(), error: None })
+    }
+
+    /// The next reply is made of `count` arrays of values, in which the keys of each owner are in order.
+    pub(crate) fn expect_values(&mut self, most: usize, count: usize, owners: Vec<usize>) -> Ticket {
+        let joined = Joined::Values { most };
+        self.join(Join { joined, left: count, number: 0, parts: Vec::new(), owners, error: None })
+    }
+
+    fn join(&mut self, join: Join) -> Ticket {
+        let weight = join.weight();
+        self.wait_for(Answer::Joining(join), weight)
+    }
+
+    /// A request is about to be asked of others. One whose answers may be many times its size is the last
+    /// until they have come, and so is one that has a value copied of which replies wait: pipelined, they
+    /// would have as many answers, or states of a value, in memory at a time.
+    pub(crate) fn note(&mut self, run: Run) {
+        match run {
+            Run::Get | Run::Mget => self.expects_values = true,
+            Run::Append => self.is_held_up |= self.expects_values,
+            Run::Keys => self.is_held_up = true,
+            _ => {}
+        }
     }
 
     fn wait_for(&mut self, answer: Answer, count: usize) -> Ticket {
@@ -150,11 +179,11 @@ impl Session {
 
     /// Takes an answer; with it and what it held up, `ready` may grow.
     pub(crate) fn answer(&mut self, ticket: Ticket, part: Part<'_>) {
-        self.waiting -= 1;
         let index = (ticket.place - self.first) as usize;
         let Some(pending) = self.pending.get_mut(index) else { return };
         match &mut pending.answer {
             Answer::Expected if index == 0 => {
+                self.waiting -= 1;
                 self.ready.append(part);
                 self.release_first();
             }
@@ -163,9 +192,13 @@ impl Session {
                 if join.left > 0 {
                     return;
                 }
-                pending.answer = Answer::Ready(join.finish());
+                self.waiting -= join.weight();
+                let reply = join.finish();
+                self.early += if index == 0 { 0 } else { reply.size() };
+                pending.answer = Answer::Ready(reply);
             }
             answer => {
+                self.waiting -= 1;
                 self.early += part.size();
                 let mut reply = Reply::default();
                 reply.append(part);
@@ -189,6 +222,8 @@ impl Session {
             self.held.clear();
             self.released = Mark::default();
             self.early = 0;
+            self.expects_values = false;
+            self.is_held_up = false;
         }
     }
 
@@ -234,24 +269,40 @@ impl Session {
 }
 
 impl Join {
+    /// How many answers it counts for; it is a constant.
+    fn weight(&self) -> usize {
+        self.owners.len().max(1)
+    }
+
     fn take(&mut self, index: usize, part: Part<'_>) {
         self.left -= 1;
         if part.is_error() {
-            let mut error = Reply::default();
-            error.append(part);
-            self.error = Some(error);
-            return;
+            return self.fail(|error| error.append(part));
         }
         match self.joined {
             Joined::Ok => {}
             Joined::Sum => self.number += part.split_number().0,
-            Joined::Items => self.parts[index].append(part),
-            Joined::Arrays => {
-                let (count, items) = part.split_number();
-                self.number += count;
-                self.parts[index].append(items);
+            Joined::Arrays { most } | Joined::Values { most } => {
+                let size = part.size() + self.parts.iter().map(Reply::size).sum::<usize>();
+                if size > most {
+                    return self.fail(|error| error.error(TOO_LARGE));
+                }
+                if self.error.is_none() {
+                    let (count, items) = part.split_number();
+                    self.number += count;
+                    self.parts.resize_with(self.parts.len().max(index + 1), Reply::default);
+                    self.parts[index].append(items);
+                }
             }
         }
+    }
+
+    /// Its reply is an error, whatever the other answers are.
+    fn fail(&mut self, write: impl FnOnce(&mut Reply)) {
+        let mut error = Reply::default();
+        write(&mut error);
+        self.error = Some(error);
+        self.parts = Vec::new();
     }
 
     fn finish(&mut self) -> Reply {
@@ -262,10 +313,20 @@ impl Join {
         match self.joined {
             Joined::Ok => reply.ok(),
             Joined::Sum => reply.integer(self.number),
-            Joined::Items => reply.array(self.parts.len()),
-            Joined::Arrays => reply.array(self.number as usize),
+            Joined::Arrays { .. } => {
+                reply.array(self.number as usize);
+                self.parts.iter().for_each(|part| reply.append(part.whole()));
+            }
+            Joined::Values { .. } => {
+                reply.array(self.owners.len());
+                let mut parts: Vec<_> = self.parts.iter().map(Reply::whole).collect();
+                for &owner in &self.owners {
+                    let value;
+                    (value, parts[owner]) = parts[owner].split_bulk();
+                    reply.append(value);
+                }
+            }
         }
-        self.parts.iter().for_each(|part| reply.append(part.whole()));
         reply
     }
 }
