@@ -185,6 +185,23 @@ fn only_who_waits_for_messages_may_be_idle() {
 }
 
 #[test]
+fn who_has_ended_is_closed_however_full_the_mailboxes_are() {
+    // Nobody is closed for being idle here.
+    let (example, address) = serve(&["--reactors", "2", "--mailbox", "1", "--idle", "0"]);
+    let mut requests = Vec::new();
+    (0..40).for_each(|key| requests.extend(words(&format!("GET key{key}"))));
+    let mut clients: Vec<Client> = (0..1000).map(|_| connect(address)).collect();
+    for client in &mut clients {
+        client.send(&requests);
+        client.finish();
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive_all(), b"$-1\r\n".repeat(40));
+    }
+    example.stop();
+}
+
+#[test]
 fn a_subscriber_that_takes_nothing_is_cut_off() {
     let (mut example, address) =
         serve(&["--reactors", "2", "--max-output", "100000", "--max-request", "20000"]);

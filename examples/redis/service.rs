@@ -75,6 +75,8 @@ impl Service {
     /// Reads requests for as long as there is room for their replies.
     fn serve(&mut self, conn: &mut Conn<'_>, session: &mut Session, input: &mut Input<'_>) -> Flow {
         let id = conn.id();
+        // Once it has ended we are not called again, unless we leave something that can be shown again.
+        session.is_closing |= session.has_ended && input.is_empty();
         if session.is_closing {
             input.take_all();
             return verdict(session);
@@ -96,7 +98,7 @@ impl Service {
         } else {
             self.parser = parser;
         }
-        session.is_closing |= is_all && session.has_ended;
+        session.is_closing |= session.has_ended && (is_all || input.is_empty());
         if !session.channels.is_empty() {
             // Nobody knows when there is news.
             conn.set_idle_deadline(None);
