@@ -115,6 +115,34 @@ fn replies_do_not_keep_every_state_of_a_value() {
 }
 
 #[test]
+fn what_can_be_stored_can_be_read() {
+    for reactors in REACTORS {
+        let flags = ["--reactors", reactors, "--max-request", "1000000", "--max-output", "100000"];
+        let (_example, address) = serve(&flags);
+        let mut client = connect(address);
+        let piece = vec![b'x'; 400_000];
+        ask(
+            &mut client,
+            "CONFIG GET proto-max-bulk-len",
+            "*2\r\n$18\r\nproto-max-bulk-len\r\n$7\r\n1000000\r\n",
+        );
+        for key in ["a", "b", "c", "d"] {
+            let append = request(&[b"APPEND", key.as_bytes(), &piece]);
+            client.send(&append.repeat(3));
+            let refusal = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
+            let replies = format!(":400000\r\n:800000\r\n{refusal}");
+            assert_eq!(String::from_utf8_lossy(&client.receive(replies.len())), replies);
+            client.send(&request(&[b"APPEND", key.as_bytes(), &piece[..200_000]]));
+            assert_eq!(client.receive(10), b":1000000\r\n");
+            ask(&mut client, &format!("APPEND {key} x"), refusal);
+            client.send(&words(&format!("GET {key}")));
+            let value = bulk(&[b'x'; 1_000_000]);
+            assert!(client.receive(value.len()) == value);
+        }
+    }
+}
+
+#[test]
 fn large_values_come_back_whole_and_wait_uncopied() {
     for reactors in REACTORS {
         let (example, address) = serve(&["--reactors", reactors]);

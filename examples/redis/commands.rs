@@ -21,6 +21,8 @@ pub(crate) struct Command {
 /// What a command may make at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// Bytes of a value: as large as one that is sent whole.
+    pub(crate) value: usize,
     /// Bytes of a reply.
     pub(crate) reply: usize,
 }
@@ -151,7 +153,7 @@ impl Command {
                 Some(by) => increment(store, args.at(1), by, out),
                 None => out.error(NOT_A_NUMBER),
             },
-            Run::Append => append(store, args, out),
+            Run::Append => append(store, limits, args, out),
             Run::Expire => expire(store, args, out),
             Run::Ttl => out.integer(match store.left(args.at(1)) {
                 None => -2,
@@ -184,8 +186,6 @@ impl Command {
 const NOT_A_NUMBER: &str = "ERR value is not an integer or out of range";
 pub(crate) const SYNTAX: &str = "ERR syntax error";
 pub(crate) const TOO_LARGE: &str = "ERR the reply is larger than --max-output allows";
-/// A value may grow to this by APPEND.
-pub(crate) const MOST_VALUE: usize = 512 * 1024 * 1024;
 
 /// In milliseconds; with a moment of some hundred years added it is still a number.
 const MOST_LIFE: i64 = i64::MAX - (1 << 43);
@@ -276,10 +276,10 @@ fn increment(store: &mut Store, key: &[u8], by: i64, out: &mut Reply) {
     out.integer(new);
 }
 
-fn append(store: &mut Store, args: Args<'_>, out: &mut Reply) {
+fn append(store: &mut Store, limits: Limits, args: Args<'_>, out: &mut Reply) {
     let (key, more) = (args.at(1), args.at(2));
     let length = store.get(key).map_or(0, |value| value.bytes().len());
-    if length + more.len() > MOST_VALUE {
+    if length + more.len() > limits.value {
         return out.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
     }
     out.integer(store.append(key, more) as i64);

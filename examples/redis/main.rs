@@ -46,7 +46,7 @@ struct Options {
     /// Bytes that keys and values may take; each reactor has an equal share of it.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     max_memory: usize,
-    /// The largest request, all its arguments together.
+    /// The largest request, all its arguments together, and the largest value.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1024..=512 << 20))]
     max_request: u64,
     /// The most bytes that may wait for one client, but for one value: a larger reply is refused, and who
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         max_memory: options.max_memory,
         max_request,
         max_output: options.max_output,
-        limits: Limits { reply: cap },
+        limits: Limits { value: max_request, reply: cap },
         hasher: RandomState::new(),
         started: Instant::now(),
     };
