@@ -3,7 +3,7 @@
 mod support;
 
 use corelane::Address;
-use support::redis::{REACTORS, ask, connect, request, serve, words};
+use support::redis::{REACTORS, ask, connect, line, request, serve, words};
 use support::{Client, End, Example, Random, resident_of};
 
 /// Bytes of memory that the example has in use.
@@ -210,6 +210,48 @@ fn only_who_waits_for_messages_may_be_idle() {
     ask(&mut connect(address), "PUBLISH news hello", ":1\r\n");
     let message = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n";
     assert_eq!(member.receive(message.len()), message);
+}
+
+/// Fills a server, key after key, until it refuses; bytes of memory it has in use then.
+fn fill(max_memory: usize, reactors: &str, requests: impl Fn(usize) -> Vec<u8>) -> usize {
+    let (example, address) = serve(&["--reactors", reactors, "--max-memory", &max_memory.to_string()]);
+    let mut client = connect(address);
+    for key in 0.. {
+        client.send(&requests(key));
+        client.send(b"PING\r\n");
+        let mut last = Vec::new();
+        while last != b"+PONG\r\n" {
+            last = line(&mut client);
+            if last.starts_with(b"-OOM") {
+                return resident(&example);
+            }
+        }
+    }
+    unreachable!("it stored everything")
+}
+
+#[test]
+fn the_memory_limit_is_one_of_the_process() {
+    let max_memory = 40_000_000;
+    for reactors in REACTORS {
+        for (length, piece) in
+            [(10, 0), (100, 0), (4000, 0), (100_000, 0), (4000, 200), (90_000, 90_000), (1_000_000, 100_000)]
+        {
+            let used = fill(max_memory, reactors, |key| {
+                let mut requests = Vec::new();
+                // Names and values that are short are asked for together.
+                for key in key * 100..key * 100 + if length < 1000 { 100 } else { 1 } {
+                    let name = format!("key{key}");
+                    requests.extend(request(&[b"SET", name.as_bytes(), &vec![b'x'; length]]));
+                    if piece > 0 {
+                        requests.extend(request(&[b"APPEND", name.as_bytes(), &vec![b'x'; piece]]));
+                    }
+                }
+                requests
+            });
+            assert!(used < max_memory * 5 / 4, "{used} bytes are in use: {length} and {piece} bytes");
+        }
+    }
 }
 
 #[test]

@@ -194,7 +194,7 @@ const MOST_LIFE: i64 = i64::MAX - (1 << 43);
 fn get(store: &Store, key: &[u8], is_resp3: bool, out: &mut Reply) {
     match store.get(key) {
         Some(Value::Small(bytes)) => out.bulk(bytes),
-        Some(Value::Large(bytes)) => out.shared_bulk(bytes),
+        Some(Value::Large(bytes, _)) => out.shared_bulk(bytes),
         None => out.null(is_resp3),
     }
 }

@@ -27,7 +27,8 @@ pub(crate) type Expiry = Option<NonZeroU64>;
 #[derive(Debug)]
 pub(crate) enum Value {
     Small(Bytes),
-    Large(Shared),
+    /// With the room that its vector has, which may be more than its bytes take.
+    Large(Shared, usize),
 }
 
 /// Bytes that are not where the vector is.
@@ -38,14 +39,19 @@ fn elsewhere(bytes: &Bytes) -> usize {
 
 impl Value {
     fn new(bytes: &[u8]) -> Self {
-        if bytes.len() < LARGE { Self::Small(bytes.into()) } else { Self::Large(bytes.into()) }
+        if bytes.len() < LARGE { Self::Small(bytes.into()) } else { Self::large(bytes.to_vec()) }
+    }
+
+    fn large(bytes: Vec<u8>) -> Self {
+        let room = bytes.capacity();
+        Self::Large(bytes.into(), room)
     }
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Small(bytes) => bytes,
-            Self::Large(bytes) => bytes,
+            Self::Large(bytes, _) => bytes,
         }
     }
 
@@ -53,7 +59,7 @@ impl Value {
     fn weight(&self) -> usize {
         match self {
             Self::Small(bytes) => elsewhere(bytes),
-            Self::Large(bytes) => bytes.len(),
+            Self::Large(_, room) => *room,
         }
     }
 
@@ -71,13 +77,23 @@ impl Value {
     }
 
     fn append(&mut self, more: &[u8]) {
+        let length = self.bytes().len() + more.len();
         let mut bytes = match std::mem::replace(self, Self::Small(Bytes::new())) {
-            Self::Small(bytes) => bytes,
+            Self::Small(mut bytes) if length < LARGE => {
+                bytes.extend_from_slice(more);
+                *self = Self::Small(bytes);
+                return;
+            }
+            Self::Small(bytes) => bytes.into_vec(),
             // Copied only while a reply is on its way with it.
-            Self::Large(bytes) => Bytes::from_vec(bytes.into()),
+            Self::Large(bytes, _) => bytes.into(),
         };
+        if bytes.capacity() < length {
+            // Room for more of the kind, but not as much again: there may be many.
+            bytes.reserve_exact(more.len() + length / 8);
+        }
         bytes.extend_from_slice(more);
-        *self = if bytes.len() < LARGE { Self::Small(bytes) } else { Self::Large(bytes.into_vec().into()) };
+        *self = Self::large(bytes);
     }
 }
 
