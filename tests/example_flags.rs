@@ -2,10 +2,15 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
 
 use corelane::Address;
-use support::{Client, Example, TempDir};
+use nix::sys::signal::Signal::SIGTERM;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use support::{Client, Example, TempDir, eventually};
 
 const EXAMPLES: [&str; 6] = ["echo", "chat", "frames", "redis", "proxy", "broadcast"];
 
@@ -100,5 +105,62 @@ fn one_that_spins_serves_and_ends_as_others_do() {
         assert_eq!(Client::connect(&address).receive_rest().0, b"", "{name}");
         drop(kept);
         example.stop();
+    });
+}
+
+/// One whose output goes to pipes that the caller holds.
+struct Unheard(Child);
+
+impl Unheard {
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        let test = std::env::current_exe().unwrap();
+        let program = test.parent().unwrap().with_file_name("examples").join(name);
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    /// Its status after SIGTERM.
+    fn stop(mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.0.id() as i32), SIGTERM).unwrap();
+        let mut status = None;
+        eventually("the end of an example", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn one_that_nobody_listens_to_serves_and_ends_as_others_do() {
+    let folder = TempDir::new();
+    for_each(|name, needed| {
+        let path = folder.join(name);
+        let unix = format!("unix:{}", path.display());
+        let flags = [needed, &["--reactors", "1", "--listen", &unix]].concat();
+        for lines in [0, 1] {
+            let mut unheard = Unheard::start(name, &flags);
+            let mut output = BufReader::new(unheard.0.stdout.take().unwrap());
+            drop(unheard.0.stderr.take());
+            for _ in 0..lines {
+                output.read_line(&mut String::new()).unwrap();
+            }
+            drop(output);
+            eventually("an example to listen", || Client::try_connect(&unix.parse().unwrap()).is_ok());
+            assert_eq!(unheard.stop(), Some(0), "{name}, which said {lines} lines");
+        }
+        // Nor does it panic about what it cannot do.
+        let mut unheard = Unheard::start(name, &[needed, &["--listen", "unix:/nowhere/at/all"]].concat());
+        drop((unheard.0.stdout.take(), unheard.0.stderr.take()));
+        assert_eq!(unheard.0.wait().unwrap().code(), Some(1), "{name}");
     });
 }

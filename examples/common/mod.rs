@@ -85,20 +85,22 @@ pub(crate) fn serve_as<H: Handler>(
     label: impl Fn(usize) -> &'static str,
     factory: impl Fn(&Start<H::Message>) -> H + Send + Sync + 'static,
 ) -> ExitCode {
+    // Whoever started us may be reading through a pipe. If nobody is, that is no reason to stop, as `println`
+    // would.
     let announce = |running: &Running<H::Message>| {
+        let mut output = io::stdout().lock();
         for (index, address) in running.addresses().enumerate() {
-            println!("{} {address}", label(index));
+            let _ = writeln!(output, "{} {address}", label(index));
         }
-        // Whoever started us may be reading through a pipe; if nobody is, that is no reason to stop.
-        let _ = io::stdout().flush();
+        let _ = output.flush();
     };
     match server.run(factory, announce) {
         Ok(report) => {
-            println!("{report}");
+            let _ = writeln!(io::stdout(), "{report}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
