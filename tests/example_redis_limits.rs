@@ -202,11 +202,15 @@ fn memory_is_limited_and_the_limit_told() {
 #[test]
 fn only_who_waits_for_messages_may_be_idle() {
     let (_example, address) = serve(&["--reactors", "1", "--idle", "4"]);
+    let mut former = connect(address);
+    ask(&mut former, "SUBSCRIBE a", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
+    ask(&mut former, "UNSUBSCRIBE a", "*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n");
     let mut member = connect(address);
     ask(&mut member, "SUBSCRIBE news", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
     let mut idle = connect(address);
     ask(&mut idle, "PING", "+PONG\r\n");
     assert_eq!(idle.receive_rest().0, b"");
+    assert_eq!(former.receive_rest().0, b"", "it waits for no messages any more");
     ask(&mut connect(address), "PUBLISH news hello", ":1\r\n");
     let message = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n";
     assert_eq!(member.receive(message.len()), message);

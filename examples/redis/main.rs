@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         max_request,
         max_output: options.max_output,
         limits: Limits { value: max_request, reply: cap },
+        idle: options.server.idle(),
         hasher: RandomState::new(),
         started: Instant::now(),
     };

@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::io::{self, Write};
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corelane::{CloseReason, Conn, ConnId, Core, Flow, Handler, Input, Open, Sessions, Start, TimerId};
 use rapidhash::quality::RandomState;
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     /// The most messages that may wait for one connection.
     pub(crate) max_output: usize,
     pub(crate) limits: Limits,
+    /// The idle deadline of who has not subscribed.
+    pub(crate) idle: Option<Duration>,
     /// The same on all reactors: it says which of them owns a key.
     pub(crate) hasher: RandomState,
     pub(crate) started: Instant,
@@ -99,9 +101,11 @@ impl Service {
             self.parser = parser;
         }
         session.is_closing |= session.has_ended && (is_all || input.is_empty());
-        if !session.channels.is_empty() {
+        let is_member = !session.channels.is_empty();
+        if is_member != session.may_be_idle {
             // Nobody knows when there is news.
-            conn.set_idle_deadline(None);
+            conn.set_idle_deadline(if is_member { None } else { self.settings.idle });
+            session.may_be_idle = is_member;
         }
         session.asked += self.mail.send(conn.core());
         // With answers on their way, what is ready leaves with them: one write instead of two.

@@ -45,6 +45,8 @@ pub(crate) struct Session {
     pub(crate) is_closing: bool,
     pub(crate) has_ended: bool,
     pub(crate) is_paused: bool,
+    /// Whether it has no idle deadline.
+    pub(crate) may_be_idle: bool,
     /// A number for CLIENT ID.
     pub(crate) number: u64,
     pub(crate) name: Vec<u8>,
