@@ -14,126 +14,8 @@ use corelane::Address;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
+use support::chat::{Member, end, serve, serve_in_turn};
 use support::{Client, DEADLINE, End, Example, Random, TempDir, eventually};
-
-/// Somebody in the chat.
-struct Member {
-    client: Client,
-    lines: BufReader<Client>,
-}
-
-impl Member {
-    /// Connects, and chooses a nickname.
-    #[track_caller]
-    fn enter(address: &Address, nickname: &str) -> Self {
-        let mut member = Self::new(Client::connect(address));
-        member.say(nickname);
-        member.hear(&format!("-- you are {nickname}; "));
-        member
-    }
-
-    #[track_caller]
-    fn enter_room(address: &Address, nickname: &str, room: &str) -> Self {
-        let mut member = Self::enter(address, nickname);
-        member.join(room);
-        member
-    }
-
-    fn new(client: Client) -> Self {
-        Self { lines: BufReader::new(client.another()), client }
-    }
-
-    #[track_caller]
-    fn say(&mut self, line: &str) {
-        self.client.send(format!("{line}\n").as_bytes());
-    }
-
-    #[track_caller]
-    fn join(&mut self, room: &str) {
-        self.say(&format!("/join {room}"));
-        self.hear(&format!("-- you are in {room} "));
-    }
-
-    /// Who is in the room that this member is in.
-    #[track_caller]
-    fn who(&mut self, room: &str) -> String {
-        self.say("/who");
-        let is_answer = |line: &String| line.starts_with("--") && line.contains(&format!(" in {room}: "));
-        std::iter::repeat_with(|| self.line()).find(is_answer).unwrap()
-    }
-
-    #[track_caller]
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("no line: {error}, {line:?}"));
-        assert!(line.ends_with('\n'), "the stream ended after {line:?}");
-        line.pop();
-        line
-    }
-
-    /// The next line that begins with `prefix`.
-    #[track_caller]
-    fn hear(&mut self, prefix: &str) -> String {
-        let mut heard = Vec::new();
-        loop {
-            let line = self.line();
-            if line.starts_with(prefix) {
-                return line;
-            }
-            heard.push(line);
-            assert!(heard.len() < 10_000, "{prefix:?} is not in {:?} ..", &heard[..20]);
-        }
-    }
-
-    /// The next lines that members said, passing over the server's own.
-    #[track_caller]
-    fn said(&mut self, count: usize) -> Vec<String> {
-        let lines = std::iter::repeat_with(|| self.line());
-        lines.filter(|line| !line.starts_with("--")).take(count).collect()
-    }
-
-    #[track_caller]
-    fn expect(&mut self, lines: &[&str]) {
-        lines.iter().for_each(|line| assert_eq!(self.line(), *line));
-    }
-
-    /// All that still comes, up to an end in good order.
-    #[track_caller]
-    fn rest(self) -> Vec<String> {
-        self.lines.lines().map(|line| line.unwrap_or_else(|error| panic!("{error}"))).collect()
-    }
-}
-
-fn serve(arguments: &[&str]) -> (Example, Address) {
-    let (chat, address) = Example::serve("chat", arguments);
-    (chat, Address::Tcp(address))
-}
-
-/// A server of two reactors, where each next connection is on the other one: those to a Unix socket are handed
-/// out in turn.
-fn serve_in_turn(folder: &TempDir, arguments: &[&str]) -> (Example, Address) {
-    let path = folder.join("chat.sock");
-    let unix = format!("unix:{}", path.display());
-    let (mut chat, _) =
-        Example::serve("chat", &[&["--listen", &unix, "--reactors", "2"], arguments].concat());
-    assert_eq!(chat.hear("listening on "), unix);
-    (chat, Address::Unix(path))
-}
-
-/// Ends the server: who is there is told, and it ends well; what it printed.
-#[track_caller]
-fn end(chat: Example, members: impl IntoIterator<Item = Member>) -> Vec<String> {
-    chat.signal(Signal::SIGTERM);
-    for member in members {
-        let rest = member.rest();
-        assert_eq!(rest.last().map(String::as_str), Some("-- the server is shutting down; goodbye"));
-    }
-    let (status, output) = chat.wait();
-    assert!(status.success(), "{status}: {output:#?}");
-    assert!(output.iter().any(|line| line.contains(", 0 cut off")), "{output:#?}");
-    assert!(!output.iter().any(|line| line.contains("panic")), "{output:#?}");
-    output
-}
 
 /// `nc`, as somebody would use it.
 struct Netcat {
@@ -416,6 +298,33 @@ fn a_line_too_long_ends_with_a_word() {
     assert_eq!(alice.rest(), ["-- a line has at most 100 bytes; goodbye"]);
     watcher.expect(&["-- alice has joined", &format!("alice: {longest}"), "-- alice has left"]);
     end(chat, [watcher]);
+}
+
+/// Long ones are as good as others, in all sizes that the flag takes.
+#[test]
+fn a_line_may_be_as_long_as_the_flag_says() {
+    let flags = ["--reactors", "2", "--line", "2000000", "--history", "0", "--output-cap", "10000000"];
+    let (chat, address) = serve(&flags);
+    let mut alice = Member::enter_room(&address, "alice", "lobby");
+    let mut bob = Member::enter_room(&address, "bob", "lobby");
+    alice.expect(&["-- bob has joined"]);
+    let longest = "x".repeat(2_000_000);
+    alice.say(&longest);
+    let said = format!("alice: {longest}");
+    assert!(alice.line() == said && bob.line() == said);
+    alice.client.send(&[b'x'; 2_000_001]);
+    assert_eq!(alice.rest(), ["-- a line has at most 2000000 bytes; goodbye"]);
+    bob.expect(&["-- alice has left"]);
+    end(chat, [bob]);
+    for (flags, problem) in [
+        (["--line", "0", "--history", "0"], "0 is not in 1..=16777216"),
+        (["--line", "16777217", "--history", "0"], "16777217 is not in 1..=16777216"),
+        (["--line", "100000", "--history", "0"], "--output-cap is too small for a line of --line bytes"),
+    ] {
+        let (status, output) = Example::start("chat", &flags).wait();
+        assert_eq!(status.code(), Some(2));
+        assert!(output[0].contains(problem), "{output:#?}");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod text;
 
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser};
 use corelane::{Server, Watermarks};
@@ -72,7 +73,8 @@ struct Limits {
     #[arg(long, value_name = "BYTES", default_value_t = 16)]
     name: usize,
     /// The longest line that may be sent.
-    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=16 << 20))]
     line: usize,
     /// Say who comes and goes only in rooms of up to so many members: to tell each of thousands about each
     /// other is millions of lines.
@@ -81,14 +83,17 @@ struct Limits {
 }
 
 impl Options {
-    /// The flags, unless a member who joins would be cut off for the history alone.
+    /// The flags, unless a member would be cut off for one line alone, or for the history when joining.
     fn read() -> Self {
         let options = Self::parse();
         let Limits { history, line, name, .. } = options.limits;
         // What is not UTF-8 may become three bytes each.
         let longest = line.saturating_mul(3).saturating_add(name).saturating_add(4);
-        if history.saturating_mul(longest) > options.output_cap {
-            let problem = "--output-cap is too small for --history lines of --line bytes";
+        if history.max(1).saturating_mul(longest) > options.output_cap {
+            let problem = match history {
+                0 => "--output-cap is too small for a line of --line bytes",
+                _ => "--output-cap is too small for --history lines of --line bytes",
+            };
             Self::command().error(ErrorKind::ValueValidation, problem).exit();
         }
         options
@@ -100,6 +105,8 @@ fn server(options: &Options) -> Server {
     options
         .server
         .server()
+        // A line is obeyed when it has come in full; behind it there may be the start of the next.
+        .input_cap(options.limits.line + 128 * 1024)
         .watermarks(Watermarks { high: (cap / 4).max(1), low: cap / 16, cap })
         .mailbox(options.mailbox, 64 << 20)
 }

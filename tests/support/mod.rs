@@ -5,6 +5,7 @@
 mod allocations;
 #[cfg(feature = "http1")]
 pub(crate) mod cases;
+pub(crate) mod chat;
 mod child;
 mod client;
 mod example;
