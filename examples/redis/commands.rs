@@ -3,7 +3,7 @@
 
 use crate::protocol::{Args, integer};
 use crate::reply::{Reply, decimal};
-use crate::store::{Expiry, Store, Value};
+use crate::store::{Expiry, Millis, Store, Value};
 
 #[derive(Debug)]
 pub(crate) struct Command {
@@ -65,6 +65,7 @@ pub(crate) enum Run {
     Client,
     Command,
     Config,
+    Reset,
     Quit,
 }
 
@@ -92,7 +93,7 @@ const fn code(name: &[u8]) -> u64 {
 }
 
 /// Looked through from the front: what comes often comes first.
-pub(crate) static COMMANDS: [Command; 24] = [
+pub(crate) static COMMANDS: [Command; 25] = [
     command("get", 2, Place::Key, Run::Get),
     growing("set", -3, Place::Key, Run::Set),
     growing("incr", 2, Place::Key, Run::Incr),
@@ -116,6 +117,7 @@ pub(crate) static COMMANDS: [Command; 24] = [
     command("client", -2, Place::Connection, Run::Client),
     command("command", -1, Place::Connection, Run::Command),
     command("config", -2, Place::Connection, Run::Config),
+    command("reset", 1, Place::Connection, Run::Reset),
     command("quit", -1, Place::Connection, Run::Quit),
 ];
 
@@ -231,6 +233,7 @@ struct SetOptions {
 }
 
 impl SetOptions {
+    /// An option may come again; the last one counts.
     fn parse(args: Args<'_>) -> Result<Self, &'static str> {
         let mut options = Self::default();
         let mut time = None;
@@ -241,9 +244,10 @@ impl SetOptions {
                 options.presence = Some(false);
             } else if is("xx") && options.presence.is_none_or(|wanted| wanted) {
                 options.presence = Some(true);
-            } else if (is("ex") || is("px")) && time.is_none() {
-                let unit = if is("ex") { 1000 } else { 1 };
-                time = Some((words.next().ok_or(SYNTAX)?, unit));
+            } else if is("ex") && !matches!(time, Some((_, 1))) {
+                time = Some((words.next().ok_or(SYNTAX)?, 1000));
+            } else if is("px") && !matches!(time, Some((_, 1000))) {
+                time = Some((words.next().ok_or(SYNTAX)?, 1));
             } else {
                 return Err(SYNTAX);
             }
@@ -286,15 +290,18 @@ fn append(store: &mut Store, limits: Limits, args: Args<'_>, out: &mut Reply) {
 }
 
 fn expire(store: &mut Store, args: Args<'_>, out: &mut Reply) {
-    if args.len() > 3 {
-        let option = String::from_utf8_lossy(args.at(3));
-        return out.error(format!("ERR Unsupported option {option}"));
-    }
+    let conditions = match Conditions::parse(args) {
+        Ok(conditions) => conditions,
+        Err(text) => return out.error(text),
+    };
     let Some(seconds) = integer(args.at(2)) else { return out.error(NOT_A_NUMBER) };
     let Some(millis) = seconds.checked_mul(1000).filter(|millis| *millis <= MOST_LIFE) else {
         return out.error("ERR invalid expire time in 'expire' command");
     };
     let key = args.at(1);
+    if !store.left(key).is_some_and(|left| conditions.allow(left, millis)) {
+        return out.integer(0);
+    }
     let was_there = if millis > 0 {
         let expiry: Expiry = store.moment(millis);
         store.set_expiry(key, expiry)
@@ -302,6 +309,43 @@ fn expire(store: &mut Store, args: Args<'_>, out: &mut Reply) {
         store.remove(key)
     };
     out.integer(was_there.into());
+}
+
+/// When EXPIRE may set another time: NX if there is none, XX if there is one, GT and LT if that makes it later
+/// or sooner.
+struct Conditions {
+    nx: bool,
+    xx: bool,
+    gt: bool,
+    lt: bool,
+}
+
+impl Conditions {
+    fn parse(args: Args<'_>) -> Result<Self, String> {
+        let mut given = [false; 4];
+        for word in args.from(3) {
+            let is = |name: &&str| word.eq_ignore_ascii_case(name.as_bytes());
+            match ["nx", "xx", "gt", "lt"].iter().position(is) {
+                Some(index) => given[index] = true,
+                None => return Err(format!("ERR Unsupported option {}", String::from_utf8_lossy(word))),
+            }
+        }
+        let [nx, xx, gt, lt] = given;
+        let problem = match () {
+            () if nx && (xx || gt || lt) => "NX and XX, GT or LT options",
+            () if gt && lt => "GT and LT options",
+            () => return Ok(Self { nx, xx, gt, lt }),
+        };
+        Err(format!("ERR {problem} at the same time are not compatible"))
+    }
+
+    /// Of a key that has so many milliseconds left, or for ever.
+    fn allow(&self, left: Option<Millis>, new: i64) -> bool {
+        match left.and_then(|left| i64::try_from(left).ok()) {
+            None => !self.xx && !self.gt,
+            Some(left) => !self.nx && (!self.gt || new > left) && (!self.lt || new < left),
+        }
+    }
 }
 
 /// An array of so many items; an error in its place where it gets too large.

@@ -16,7 +16,11 @@ pub(crate) fn wrong_number(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")
 }
 
-pub(crate) fn only_listening(name: &str) -> String {
+pub(crate) fn only_listening(command: &Command, args: Args<'_>) -> String {
+    let mut name = command.name.to_owned();
+    if let (Run::Client | Run::Command | Run::Config, Some(what)) = (command.run, args.from(1).next()) {
+        name = format!("{name}|{}", String::from_utf8_lossy(&what.to_ascii_lowercase()));
+    }
     format!(
         "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
          allowed in this context"
@@ -52,7 +56,7 @@ pub(crate) fn answer(command: &Command, args: Args<'_>, session: &mut Session, s
         Run::Hello => hello(args, session),
         Run::Client => client(args, session),
         Run::Config => config(args, session, settings),
-        Run::Command => describe(args, settings.limits, session.out()),
+        Run::Command => describe(args, session, settings.limits),
         Run::Quit => {
             session.out().ok();
             session.is_closing = true;
@@ -92,7 +96,12 @@ fn hello(args: Args<'_>, session: &mut Session) {
     while at < args.len() {
         let (option, left) = (args.at(at), args.len() - at - 1);
         if option.eq_ignore_ascii_case(b"auth") && left >= 2 {
-            at += 3; // nobody has a password here
+            // As with redis where none is set: the default user has any password, and there is no other.
+            if args.at(at + 1) != b"default" {
+                let text = "WRONGPASS invalid username-password pair or user is disabled.";
+                return session.out().error(text);
+            }
+            at += 3;
         } else if option.eq_ignore_ascii_case(b"setname") && left >= 1 {
             if !set_name(args.at(at + 1), session) {
                 return;
@@ -196,28 +205,30 @@ fn config(args: Args<'_>, session: &mut Session, settings: &Settings) {
 }
 
 /// COMMAND and what redis-cli asks of it. There are no docs to tell.
-fn describe(args: Args<'_>, limits: Limits, out: &mut Reply) {
+fn describe(args: Args<'_>, session: &mut Session, limits: Limits) {
+    let is_resp3 = session.is_resp3;
+    let out = session.out();
     if args.len() == 1 {
         out.array(COMMANDS.len());
-        return COMMANDS.iter().for_each(|command| describe_one(command, out));
+        return COMMANDS.iter().for_each(|command| describe_one(command, is_resp3, out));
     }
     match &args.at(1).to_ascii_lowercase()[..] {
         b"count" if args.len() == 2 => out.integer(COMMANDS.len() as i64),
-        b"docs" => out.array(0),
+        b"docs" => out.map(0, is_resp3),
         b"list" if args.len() == 2 => {
             out.array(COMMANDS.len());
             COMMANDS.iter().for_each(|command| out.bulk(command.name.as_bytes()));
         }
         b"info" => list(limits, args.len() - 2, args.from(2), out, |name, out| match Command::find(name) {
-            Some(command) => describe_one(command, out),
-            None => out.null_array(),
+            Some(command) => describe_one(command, is_resp3, out),
+            None => out.null(is_resp3),
         }),
         _ => subcommand_error("command", &["count", "list"], args, out),
     }
 }
 
 /// Name, arity, flags, first key, last key, step; categories, hints, keys and subcommands are left empty.
-fn describe_one(command: &Command, out: &mut Reply) {
+fn describe_one(command: &Command, is_resp3: bool, out: &mut Reply) {
     let (first, last, step) = match command.place {
         Place::Key => (1, 1, 1),
         Place::Keys(step) => (1, -1, step as i64),
@@ -226,10 +237,10 @@ fn describe_one(command: &Command, out: &mut Reply) {
     out.array(10);
     out.bulk(command.name.as_bytes());
     out.integer(command.arity.into());
-    out.array(usize::from(command.grows));
+    out.set(command.grows.into(), is_resp3);
     if command.grows {
         out.simple(b"denyoom");
     }
     [first, last, step].into_iter().for_each(|number| out.integer(number));
-    (0..4).for_each(|_| out.array(0));
+    (0..4).for_each(|_| out.set(0, is_resp3));
 }

@@ -10,6 +10,16 @@
 //! reactor goes there as a message and its answer comes back as one, and replies leave in the order of the
 //! requests, whoever made them. Requests with many keys are carried out by their owners one by one: a reader
 //! may see some of an MSET before the rest.
+//!
+//! It answers as redis-server 7.0 does, byte for byte, except where its memory would have no bound or it has
+//! nothing to tell:
+//!
+//! - A request has at most 1,048,576 words, where redis takes 2,147,483,647; a value is at
+//!   most as large as a request (`--max-request`, which CONFIG GET tells as `proto-max-bulk-len`).
+//! - A reply that is larger than `--max-output` allows is refused with an error: MGET, KEYS, COMMAND INFO.
+//! - SET has EX, PX, NX and XX. There are no passwords: HELLO has AUTH for the user `default` alone.
+//! - COMMAND tells a command's name, arity, keys and whether it needs memory, and has no docs; HELLO tells a name
+//!   and a version of its own.
 
 #[path = "../common/mod.rs"]
 mod common;

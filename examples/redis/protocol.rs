@@ -210,7 +210,7 @@ fn count(bytes: &[u8]) -> Parsed<(usize, usize)> {
     if let Some(short) = short_number(bytes, 0, b'*') {
         return Ok(Some(short));
     }
-    let Some((count, next)) = number(bytes, 1, "too big mbulk count string")? else { return Ok(None) };
+    let Some((count, next)) = number(bytes, 0, "too big mbulk count string")? else { return Ok(None) };
     match count {
         // Less than none is none.
         Some(count) if count <= MOST_ARGUMENTS => Ok(Some((count.max(0) as usize, next))),
@@ -224,7 +224,7 @@ fn bulk_length(bytes: &[u8], position: usize) -> Parsed<(usize, usize)> {
     if let Some(short) = short_number(bytes, position, b'$') {
         return Ok(Some(short));
     }
-    let Some((length, next)) = number(bytes, position + 1, "too big bulk count string")? else {
+    let Some((length, next)) = number(bytes, position, "too big bulk count string")? else {
         return Ok(None);
     };
     match (bytes[position], length.map(usize::try_from)) {
@@ -253,8 +253,8 @@ fn printable(byte: u8) -> char {
     if byte == b'\r' || byte == b'\n' { ' ' } else { byte.into() }
 }
 
-/// The number from `start` to the end of its line, and where the next line begins. The number is `None` if
-/// it is none; the whole is if the line has not come in full.
+/// The number behind the first byte of the line at `start`, and where the next line begins. The number is
+/// `None` if it is none; the whole is if the line has not come in full.
 #[cold]
 fn number(bytes: &[u8], start: usize, too_long: &str) -> Parsed<(Option<i64>, usize)> {
     let Some(rest) = bytes.get(start..) else { return Ok(None) };
@@ -262,7 +262,7 @@ fn number(bytes: &[u8], start: usize, too_long: &str) -> Parsed<(Option<i64>, us
         None if rest.len() > MOST_LINE => broken(too_long),
         None => Ok(None),
         Some(end) if end + 2 > rest.len() => Ok(None),
-        Some(end) => Ok(Some((integer(&rest[..end]), start + end + 2))),
+        Some(end) => Ok(Some((rest[..end].get(1..).and_then(integer), start + end + 2))),
     }
 }
 

@@ -99,10 +99,6 @@ impl Reply {
         self.bytes.extend_from_slice(if is_resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
-    pub(crate) fn null_array(&mut self) {
-        self.bytes.extend_from_slice(b"*-1\r\n");
-    }
-
     pub(crate) fn array(&mut self, items: usize) {
         self.header(b'*', items as i64);
     }
@@ -111,6 +107,11 @@ impl Reply {
     pub(crate) fn map(&mut self, pairs: usize, is_resp3: bool) {
         let (kind, items) = if is_resp3 { (b'%', pairs) } else { (b'*', 2 * pairs) };
         self.header(kind, items as i64);
+    }
+
+    /// An array whose order says nothing.
+    pub(crate) fn set(&mut self, items: usize, is_resp3: bool) {
+        self.header(if is_resp3 { b'~' } else { b'*' }, items as i64);
     }
 
     /// An array that answers no request.

@@ -285,6 +285,10 @@ impl Service {
             Run::Unsubscribe => {
                 args.from(1).for_each(|channel| self.channels.unsubscribe(session, id, channel));
             }
+            Run::Reset => {
+                self.channels.remove(session, id);
+                session.reset();
+            }
             _ => introduction::answer(command, args, session, &self.settings),
         }
     }
@@ -354,9 +358,9 @@ fn check(command: &Command, args: Args<'_>, session: &Session) -> Result<(), Str
         return Err(introduction::wrong_number(command.name));
     }
     if session.is_listening_only()
-        && !matches!(command.run, Run::Subscribe | Run::Unsubscribe | Run::Ping | Run::Quit)
+        && !matches!(command.run, Run::Subscribe | Run::Unsubscribe | Run::Ping | Run::Reset | Run::Quit)
     {
-        return Err(introduction::only_listening(command.name));
+        return Err(introduction::only_listening(command, args));
     }
     if command.run == Run::Flushdb {
         let is_known =

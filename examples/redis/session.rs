@@ -264,6 +264,14 @@ impl Session {
         }
     }
 
+    /// Is as it was in the beginning; nobody tells it what it has left.
+    pub(crate) fn reset(&mut self) {
+        self.channels.clear();
+        self.name.clear();
+        self.is_resp3 = false;
+        self.out().simple(b"RESET");
+    }
+
     /// A client of RESP2 that has subscribed cannot tell replies from messages, so it may not ask for much.
     pub(crate) fn is_listening_only(&self) -> bool {
         !self.channels.is_empty() && !self.is_resp3
