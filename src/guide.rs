@@ -50,6 +50,9 @@
 //! }
 //! ```
 //!
+//! The example [`echo`] is the smallest server, with all its flags; what the others show is said below, where it is
+//! explained.
+//!
 //! # The order of callbacks
 //!
 //! All callbacks of a handler are called on its reactor's thread, one at a time, never from within one
@@ -93,7 +96,7 @@
 //!
 //! A [`Receipt`](crate::Receipt) tells when the kernel has all of a write, or that it never will.
 //!
-//! The example `broadcast` sends one payload to the subscribers of all reactors.
+//! The example [`broadcast`] sends one payload to the subscribers of all reactors.
 //!
 #![cfg_attr(feature = "codec", doc = include_str!("guide/framing.md"))]
 #![cfg_attr(feature = "http1", doc = include_str!("guide/http.md"))]
@@ -140,8 +143,8 @@
 //! # }
 //! ```
 //!
-//! The example `proxy` is this in full; `broadcast` conflates what a slow subscriber has missed, and `chat`
-//! cuts slow members off.
+//! The example [`proxy`] is this in full; [`broadcast`] conflates what a slow subscriber has missed, and [`chat`]
+//! cuts slow members off. [`redis`] goes on with replies that are larger than its clients take at a time.
 //!
 //! Pausing costs nothing: bytes stay in the kernel and TCP slows the peer down. Input that the handler
 //! leaves unconsumed is bounded by [`Server::input_cap`](crate::Server::input_cap).
@@ -152,7 +155,7 @@
 //! while idle, while it takes no output, after a close, and for the rest of a message. They are kept to
 //! 20 ms and cost a message nothing. Each closes the connection with its own
 //! [`CloseReason`](crate::CloseReason). [`Conn::set_idle_deadline`](crate::Conn::set_idle_deadline) changes
-//! the idle deadline of one connection.
+//! the idle deadline of one connection: in the example [`redis`], who waits for messages has none.
 //!
 //! [`Core::set_timer`](crate::Core::set_timer) is for the application's own times, precise and cancellable;
 //! [`Server::tick`](crate::Server::tick) for periodic work.
@@ -226,9 +229,9 @@
 //! [`Start::handle`](crate::Start::handle).
 //!
 //! State that connections of several reactors share is given an owner, one reactor, and reached by messages:
-//! nothing is locked, and the order in which the owner decides is the order for everybody. The example `chat`
-//! is about that, and sends through a [`Relay`](crate::Relay), which keeps what a full mailbox has no room for; `redis` shards a table in the same way and keeps
-//! replies in the order of their requests. A message from a handler to its own reactor is also the way from
+//! nothing is locked, and the order in which the owner decides is the order for everybody. The example [`chat`]
+//! is about that, and sends through a [`Relay`](crate::Relay), which keeps what a full mailbox has no room for;
+//! [`redis`] shards a table in the same way and keeps replies in the order of their requests. A message from a handler to its own reactor is also the way from
 //! `on_data` to the sessions of other connections.
 //!
 //! # Dialing
@@ -236,7 +239,7 @@
 //! [`Core::connect`](crate::Core::connect) opens a connection from a reactor; the same handler serves it.
 //! The id is there at once and may be written to; the outcome comes as `on_open` or `on_connect_error`.
 //! [`Conn::origin`](crate::Conn::origin) tells accepted and dialed connections apart. A server without an
-//! address is a client. The example `proxy` dials one of several upstreams for each client, and the next where
+//! address is a client. The example [`proxy`] dials one of several upstreams for each client, and the next where
 //! that fails.
 //!
 //! # Shutdown
@@ -255,7 +258,7 @@
 //! 4. At the [drain deadline](crate::Server::drain_deadline), or at a second signal, what is left is reset.
 //! 5. [`Running::join`](crate::Running::join) returns the [`Report`](crate::Report).
 //!
-//! All examples drain on SIGTERM; `proxy` lets transfers finish, and `broadcast` lets publishers go first, so that
+//! All examples drain on SIGTERM; [`proxy`] lets transfers finish, and [`broadcast`] lets publishers go first, so that
 //! subscribers get what they had sent.
 //!
 //! # Overload and failure
@@ -266,6 +269,9 @@
 //! - A panic in a callback costs its connection, is counted, logged, and in the report.
 //! - Every end has a [`CloseReason`](crate::CloseReason); [`Handle::counters`](crate::Handle::counters) has
 //!   them by reason, with everything else a reactor counts.
+//!
+//! What an application keeps is its own to bound. The example [`redis`] refuses what is beyond its memory, and a
+//! reply beyond what may wait for a client; [`chat`] and [`broadcast`] bound lines, rooms and symbols.
 //!
 //! # Tuning a server
 //!
@@ -284,5 +290,13 @@
 //! With the feature `sim`, the module `sim` runs a handler on a seeded imitation of the kernel: short
 //! reads and writes, resets, exhausted descriptors, reordered events, a clock of its own. The same seed gives
 //! the same run.
+//!
+//! [`echo`]: ../../../../examples/echo.rs
+//! [`chat`]: ../../../../examples/chat/main.rs
+//! [`frames`]: ../../../../examples/frames/main.rs
+//! [`redis`]: ../../../../examples/redis/main.rs
+//! [`proxy`]: ../../../../examples/proxy/main.rs
+//! [`broadcast`]: ../../../../examples/broadcast/main.rs
+//! [`netapp`]: ../../../../examples/netapp/main.rs
 //!
 #![doc = include_str!("guide/coming_from.md")]

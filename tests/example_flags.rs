@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use corelane::Address;
@@ -52,6 +54,23 @@ fn the_flags_are_explained() {
         ] {
             assert!(help.iter().any(|line| line.contains(flag)), "{name} does not explain {flag}: {help:#?}");
         }
+    }
+}
+
+#[test]
+fn the_guide_leads_to_every_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = ["guide.rs", "guide/framing.md", "guide/http.md"];
+    let guide = pages.map(|page| fs::read_to_string(root.join("src").join(page)).unwrap()).concat();
+    for name in EXAMPLES.into_iter().chain(["netapp"]) {
+        // From the page that `cargo doc` makes in `target/doc/corelane/guide`.
+        let definition = format!("[`{name}`]: ../../../../");
+        let (_, rest) = guide.split_once(&definition).unwrap_or_else(|| panic!("{name} has no link"));
+        let path = root.join(rest.lines().next().unwrap());
+        assert!(path.is_file(), "{}", path.display());
+        let uses = guide.matches(&format!("[`{name}`]")).count();
+        assert!(uses > 1, "nothing in the guide leads to {name}");
+        assert!(!guide.contains(&format!("example `{name}`")), "{name} is named without a link");
     }
 }
 

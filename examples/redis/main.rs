@@ -11,15 +11,15 @@
 //! requests, whoever made them. Requests with many keys are carried out by their owners one by one: a reader
 //! may see some of an MSET before the rest.
 //!
-//! It answers as redis-server 7.0 does, byte for byte, except where its memory would have no bound or it has
-//! nothing to tell:
+//! Its commands answer as redis-server 7.0 does. What differs:
 //!
-//! - A request has at most 1,048,576 words, where redis takes 2,147,483,647; a value is at
-//!   most as large as a request (`--max-request`, which CONFIG GET tells as `proto-max-bulk-len`).
-//! - A reply that is larger than `--max-output` allows is refused with an error: MGET, KEYS, COMMAND INFO.
+//! - A request has at most 1,048,576 words, where redis takes 2,147,483,647. A value is at most as large as a
+//!   request (`--max-request`, which CONFIG GET tells as `proto-max-bulk-len`). A connection has at most 16,384
+//!   channels.
+//! - MGET, KEYS and COMMAND INFO answer with an error where the reply would be larger than `--max-output`.
 //! - SET has EX, PX, NX and XX. There are no passwords: HELLO has AUTH for the user `default` alone.
-//! - COMMAND tells a command's name, arity, keys and whether it needs memory, and has no docs; HELLO tells a name
-//!   and a version of its own.
+//! - COMMAND tells a command's name, arity, keys and whether it needs memory, and has no docs. CONFIG GET knows
+//!   what benchmarks ask for. HELLO tells a name and a version of its own.
 
 #[path = "../common/mod.rs"]
 mod common;
