@@ -259,6 +259,32 @@ fn the_memory_limit_is_one_of_the_process() {
 }
 
 #[test]
+fn what_a_connection_says_of_itself_is_bounded() {
+    let (_example, address) = serve(&["--reactors", "2"]);
+    let mut client = connect(address);
+    let (first, second) = ("a".repeat(600_000), "b".repeat(600_000));
+    let confirmed = |what: &str, channel: &str, count: usize| {
+        format!("*3\r\n${}\r\n{what}\r\n${}\r\n{channel}\r\n:{count}\r\n", what.len(), channel.len())
+    };
+    let refusal = "-ERR too many subscriptions\r\n";
+    ask(&mut client, &format!("SUBSCRIBE {first}"), &confirmed("subscribe", &first, 1));
+    ask(&mut client, &format!("SUBSCRIBE {first}"), &confirmed("subscribe", &first, 1));
+    ask(&mut client, &format!("SUBSCRIBE {second}"), refusal);
+    ask(&mut client, &format!("UNSUBSCRIBE {second}"), &confirmed("unsubscribe", &second, 1));
+    ask(&mut client, &format!("UNSUBSCRIBE {first}"), &confirmed("unsubscribe", &first, 0));
+    ask(&mut client, &format!("SUBSCRIBE {second}"), &confirmed("subscribe", &second, 1));
+    ask(&mut client, "UNSUBSCRIBE", &confirmed("unsubscribe", &second, 0));
+    ask(&mut client, &format!("SUBSCRIBE {first}"), &confirmed("subscribe", &first, 1));
+    ask(&mut client, "RESET", "+RESET\r\n");
+    ask(&mut client, &format!("SUBSCRIBE {second}"), &confirmed("subscribe", &second, 1));
+    ask(&mut client, "RESET", "+RESET\r\n");
+    ask(&mut client, &format!("CLIENT SETNAME {}", "x".repeat(1024)), "+OK\r\n");
+    let refusal = "-ERR Client names cannot be longer than 1024 bytes.\r\n";
+    ask(&mut client, &format!("CLIENT SETNAME {}", "x".repeat(1025)), refusal);
+    ask(&mut client, &format!("HELLO 3 SETNAME {first}"), refusal);
+}
+
+#[test]
 fn who_has_ended_is_closed_however_full_the_mailboxes_are() {
     // Nobody is closed for being idle here.
     let (example, address) = serve(&["--reactors", "2", "--mailbox", "1", "--idle", "0"]);

@@ -8,8 +8,9 @@ use corelane::{ConnId, Core, Sessions, Shared};
 use crate::reply::Reply;
 use crate::session::Session;
 
-/// Channels that one connection may subscribe to.
+/// Channels that one connection may subscribe to, and bytes of their names.
 const MOST_CHANNELS: usize = 16 * 1024;
+const MOST_NAMES: usize = 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
@@ -19,7 +20,7 @@ pub(crate) struct Channels {
 impl Channels {
     pub(crate) fn subscribe(&mut self, session: &mut Session, id: ConnId, channel: &[u8]) {
         if !session.channels.contains(channel) {
-            if session.channels.len() == MOST_CHANNELS {
+            if session.channels.len() == MOST_CHANNELS || session.channel_bytes + channel.len() > MOST_NAMES {
                 return session.out().error("ERR too many subscriptions");
             }
             let name = match self.members.get_key_value(channel) {
@@ -28,12 +29,15 @@ impl Channels {
             };
             self.members.entry(Rc::clone(&name)).or_default().insert(id);
             session.channels.insert(name);
+            session.channel_bytes += channel.len();
         }
         confirm(session, "subscribe", Some(channel));
     }
 
     pub(crate) fn unsubscribe(&mut self, session: &mut Session, id: ConnId, channel: &[u8]) {
-        session.channels.remove(channel);
+        if session.channels.remove(channel) {
+            session.channel_bytes -= channel.len();
+        }
         self.leave(id, channel);
         confirm(session, "unsubscribe", Some(channel));
     }
@@ -42,6 +46,7 @@ impl Channels {
         if session.channels.is_empty() {
             return confirm(session, "unsubscribe", None);
         }
+        session.channel_bytes = 0;
         while let Some(channel) = session.channels.pop_first() {
             self.leave(id, &channel);
             confirm(session, "unsubscribe", Some(&channel));

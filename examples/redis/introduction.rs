@@ -9,6 +9,8 @@ use crate::store::matches;
 
 /// Clients look at it to know what they may use.
 const VERSION: &str = "7.0.0";
+/// Bytes of the name that a client gives itself.
+const MOST_NAME: usize = 1024;
 /// As much of an unknown request is repeated to whoever sent it.
 const MOST_REPEATED: usize = 128;
 
@@ -134,14 +136,17 @@ fn hello(args: Args<'_>, session: &mut Session) {
 
 /// Whether it is a name; if not, the client has been told.
 fn set_name(name: &[u8], session: &mut Session) -> bool {
-    let is_name = name.iter().all(u8::is_ascii_graphic);
-    if is_name {
-        session.name = name.to_vec();
-    } else {
+    if !name.iter().all(u8::is_ascii_graphic) {
         let text = "ERR Client names cannot contain spaces, newlines or special characters.";
         session.out().error(text);
+        return false;
     }
-    is_name
+    if name.len() > MOST_NAME {
+        session.out().error(format!("ERR Client names cannot be longer than {MOST_NAME} bytes."));
+        return false;
+    }
+    session.name = name.to_vec();
+    true
 }
 
 fn client(args: Args<'_>, session: &mut Session) {

@@ -15,7 +15,7 @@
 //!
 //! - A request has at most 1,048,576 words, where redis takes 2,147,483,647. A value is at most as large as a
 //!   request (`--max-request`, which CONFIG GET tells as `proto-max-bulk-len`). A connection has at most 16,384
-//!   channels.
+//!   channels with names of 1 MiB in all, and a name of 1,024 bytes.
 //! - MGET, KEYS and COMMAND INFO answer with an error where the reply would be larger than `--max-output`.
 //! - SET has EX, PX, NX and XX. There are no passwords: HELLO has AUTH for the user `default` alone.
 //! - COMMAND tells a command's name, arity, keys and whether it needs memory, and has no docs. CONFIG GET knows

@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) name: Vec<u8>,
     pub(crate) channels: BTreeSet<Rc<[u8]>>,
+    /// Of their names.
+    pub(crate) channel_bytes: usize,
 }
 
 /// The place of a reply that others have to give, or one of them.
@@ -267,6 +269,7 @@ impl Session {
     /// Is as it was in the beginning; nobody tells it what it has left.
     pub(crate) fn reset(&mut self) {
         self.channels.clear();
+        self.channel_bytes = 0;
         self.name.clear();
         self.is_resp3 = false;
         self.out().simple(b"RESET");

@@ -37,7 +37,8 @@ pub(crate) fn words(line: &str) -> Vec<u8> {
 pub(crate) fn ask(client: &mut Client, line: &str, reply: &str) {
     client.send(&words(line));
     let received = client.receive(reply.len());
-    assert_eq!(String::from_utf8_lossy(&received), reply, "{line}");
+    let shown = String::from_utf8_lossy(&received);
+    assert!(received == reply.as_bytes(), "{line:.200}: {shown:.300} instead of {reply:.300}");
 }
 
 pub(crate) fn line(client: &mut Client) -> Vec<u8> {
