@@ -76,6 +76,7 @@ fn every_command_answers_as_redis_does() {
         }
         client.send(b"QUIT\r\nPING\r\n");
         assert_eq!(client.receive_all(), b"+OK\r\n");
+        drop(client);
         example.stop();
     }
 }

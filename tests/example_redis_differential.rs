@@ -172,6 +172,7 @@ fn the_same_requests_get_the_same_replies() {
             }
             assert_eq!(ours, theirs, "step {step}, {reactors} reactors: {words:?}");
         }
+        drop(ours);
         example.stop();
     }
 }
