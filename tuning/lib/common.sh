@@ -83,6 +83,28 @@ key_path() {
     esac
 }
 
+# list_conf FOLDER..: sets `conf_files` to the *.conf files of these folders in the order in which systemd reads them,
+# by name; one in an earlier folder hides its namesakes in later ones, which `conf_hidden` maps to what hides them.
+list_conf() {
+    local folder file name entry sorted=()
+    declare -A holder=()
+    declare -gA conf_hidden=()
+    conf_files=()
+    for folder; do
+        for file in "$root$folder"/*.conf; do
+            name=${file##*/}
+            if [[ ! ${holder[$name]+set} ]]; then
+                holder[$name]=$folder
+                # The folder begins with the one byte that no name has.
+                insert_sorted "$name$folder"
+            elif [[ -f $file ]]; then
+                conf_hidden[$file]=${holder[$name]}/$name
+            fi
+        done
+    done
+    for entry in "${sorted[@]}"; do conf_files+=("$root/${entry#*/}/${entry%%/*}"); done
+}
+
 # Sets `now` to the time in UTC as RFC 3339 writes it.
 read_clock() {
     printf -v now '%(%Y-%m-%dT%H:%M:%SZ)T' -1

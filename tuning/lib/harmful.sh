@@ -35,28 +35,14 @@ find_harmful() {
 # The folders in the order of sysctl.d(5): a file in an earlier one hides its namesakes in later ones. They are
 # looked into all the same, and said to be hidden.
 scan_files() {
-    local folder file name entry entries=()
-    declare -A holder=()
-    for folder in /etc/sysctl.d /run/sysctl.d /usr/local/lib/sysctl.d /usr/lib/sysctl.d /lib/sysctl.d; do
-        # On a merged /usr the last one is the one before.
-        [[ $folder != /lib/sysctl.d || ! -L $root/lib ]] || continue
-        for file in "$root$folder"/*.conf; do
-            name=${file##*/}
-            if [[ ! ${holder[$name]+set} ]]; then
-                holder[$name]=$folder
-                # The folder begins with the one byte that no name has.
-                entries+=("$name$folder")
-            elif [[ -f $file ]]; then
-                scan_file "$file" "hidden by ${holder[$name]}/$name"
-            fi
-        done
-    done
-    local sorted=() wins=()
-    for entry in "${entries[@]}"; do insert_sorted "$entry"; done
-    for entry in "${sorted[@]}"; do wins+=("$root/${entry#*/}/${entry%%/*}"); done
+    local file folders=({/etc,/run,/usr/local/lib,/usr/lib}/sysctl.d)
+    # On a merged /usr it is the one before.
+    if [[ ! -L $root/lib ]]; then folders+=(/lib/sysctl.d); fi
+    list_conf "${folders[@]}"
+    for file in "${!conf_hidden[@]}"; do scan_file "$file" "hidden by ${conf_hidden[$file]}"; done
     # Read last by `sysctl --system`, and by systemd through 99-sysctl.conf, a link to it.
-    if [[ -f $root/etc/sysctl.conf ]]; then wins+=("$root/etc/sysctl.conf"); fi
-    for file in "${wins[@]}"; do
+    if [[ -f $root/etc/sysctl.conf ]]; then conf_files+=("$root/etc/sysctl.conf"); fi
+    for file in "${conf_files[@]}"; do
         # An empty file or a link to /dev/null masks its namesakes.
         if [[ -f $file && ! $file -ef $root/etc/sysctl.conf ]] || [[ $file == "$root/etc/sysctl.conf" ]]; then
             scan_file "$file" ''

@@ -47,39 +47,25 @@ observe_cgroup() {
 
 # What systemd would give the service.
 observe_systemd() {
-    local file found='' place='' files=()
-    files=("$root/etc/systemd/system.conf" "$root"/{usr/lib,etc,run}/systemd/system.conf.d/*.conf)
-    for file in "${files[@]}"; do
-        if read_raw "$file" && [[ $'\n'$raw =~ $'\n'[[:blank:]]*DefaultLimitNOFILE[[:blank:]]*=[[:blank:]]*([0-9a-z:]+) ]]; then
-            found=${BASH_REMATCH[1]} place=${file#"$root"}
-        fi
-    done
-    if [[ -d $root/run/systemd/system || $found ]]; then
-        note systemd.DefaultLimitNOFILE "${found:-1024:524288}" info "${place:-built in}: services without LimitNOFILE get this"
+    read_default_limits
+    if [[ -d $root/run/systemd/system || $had_place != 'built in' ]]; then
+        note systemd.DefaultLimitNOFILE "$had_soft:$had_hard" info "$had_place: services without LimitNOFILE get this"
     fi
     if [[ $unit ]]; then observe_unit; fi
 }
 
 observe_unit() {
-    local folder file found='' there='' hard
-    for folder in lib usr/lib run etc; do
-        for file in "$root/$folder/systemd/system/$unit" "$root/$folder/systemd/system/$unit.d"/*.conf; do
-            read_raw "$file" || continue
-            there=yes
-            if [[ $'\n'$raw =~ $'\n'[[:blank:]]*LimitNOFILE[[:blank:]]*=[[:blank:]]*([0-9a-z:]+) ]]; then
-                found=${BASH_REMATCH[1]}
-            fi
-        done
-    done
-    hard=${found#*:}
-    if [[ ! $there ]]; then
+    local place
+    read_unit_limits "$unit"
+    place=$had_place
+    if [[ ! $unit_sets ]]; then place+=" (DefaultLimitNOFILE, its files set none)"; fi
+    larger_limit "$had_hard" "${vars[nofile]}"
+    if [[ ${#unit_files[@]} -eq 0 ]]; then
         note "$unit LimitNOFILE" missing warn "no file of this unit was found"
-    elif [[ ! $found ]]; then
-        note "$unit LimitNOFILE" default info "not set in its files"
-    elif [[ $hard == infinity ]] || { is_number "$hard" && ((hard >= vars[nofile])); }; then
-        note "$unit LimitNOFILE" "$found" ok "enough for ${vars[nofile]}"
+    elif [[ $limit == "$had_hard" ]]; then
+        note "$unit LimitNOFILE" "$had_soft:$had_hard" ok "$place: enough for ${vars[nofile]}"
     else
-        note "$unit LimitNOFILE" "$found" warn "less than ${vars[nofile]}: see persist --unit"
+        note "$unit LimitNOFILE" "$had_soft:$had_hard" warn "$place: less than ${vars[nofile]}: see persist --unit"
     fi
 }
 

@@ -71,47 +71,47 @@ find_applied() {
     snapshot=
 }
 
+# The soft limit is what the load needs, for programs that do not raise it by themselves; neither is ever less than
+# without our file.
 compose_unit() {
-    local file most=${vars[nofile]} number
-    # A higher limit in another file of the unit stays as it is.
-    for file in "$root"/{lib,usr/lib,run,etc}/systemd/system/"$unit" "$root"/{lib,usr/lib,run,etc}/systemd/system/"$unit".d/*.conf; do
-        [[ $file != */90-corelane.conf ]] || continue
-        read_raw "$file" || continue
-        if [[ $'\n'$raw =~ $'\n'[[:blank:]]*LimitNOFILE[[:blank:]]*=[[:blank:]]*([0-9a-z:]+) ]]; then
-            number=${BASH_REMATCH[1]#*:}
-            if [[ $number == infinity ]]; then
-                most=infinity
-            elif is_number "$number" && [[ $most != infinity ]] && ((number > most)); then
-                most=$number
-            fi
-        fi
-    done
+    local soft
+    read_unit_limits "$unit" without-ours
+    larger_limit "${vars[nofile]}" "$had_soft"
+    soft=$limit
+    larger_limit "${vars[nofile]}" "$had_hard"
     own_path+=("/etc/systemd/system/$unit.d/90-corelane.conf")
-    own_body+=("[Service]"$'\n'"LimitNOFILE=$most"$'\n')
+    own_body+=("[Service]"$'\n'"LimitNOFILE=$soft:$limit"$'\n')
 }
 
 compose_limits() {
-    local user body='' most
+    local user body='' soft hard
     for user in "${users[@]}"; do
-        existing_limit "$user"
-        body+="$user soft nofile $most"$'\n'"$user hard nofile $most"$'\n'
+        read_user_limits "$user"
+        larger_limit "${vars[nofile]}" "$had_hard"
+        session_limit "$user"
+        hard=$limit
+        larger_limit "${vars[nofile]}" "$had_soft"
+        session_limit "$user"
+        soft=$limit
+        body+="$user soft nofile $soft"$'\n'"$user hard nofile $hard"$'\n'
     done
     own_path+=("$limits_file")
     own_body+=("$body")
 }
 
-# Sets `most` to the larger of what is needed and what other files give the user.
-existing_limit() {
-    local file domain kind item number
-    most=${vars[nofile]}
-    for file in "$root/etc/security/limits.conf" "$root"/etc/security/limits.d/*.conf; do
-        [[ $file != */90-corelane.conf && -r $file ]] || continue
-        while read -r domain kind item number; do
-            if [[ $domain == "$1" && $item == nofile ]] && is_number "${number%%[!0-9]*}" && ((${number%%[!0-9]*} > most)); then
-                most=${number%%[!0-9]*}
-            fi
-        done <"$file"
-    done
+# Turns `limit` into what pam_limits can set. It refuses the login where the kernel refuses a limit, and no limit at
+# all means to it the most that the kernel takes; but what the user's own line says stays its word.
+session_limit() {
+    local most=
+    if read_line "$root/proc/sys/fs/nr_open" && is_number "$line"; then most=$line; fi
+    if [[ $limit == infinity ]]; then
+        limit=unlimited
+        if [[ ! $user_sets && $most ]]; then limit=$most; fi
+    elif [[ $most ]] && ((limit > most)); then
+        ((vars[nofile] <= most)) ||
+            die "$exit_unsupported" "fs.nr_open is $most: with ${vars[nofile]} descriptors pam_limits would refuse the logins of $1; apply first. nothing was written"
+        limit=$most
+    fi
 }
 
 # Whether a file is one of ours.

@@ -23,9 +23,9 @@ setup() {
         fi
         run cat "$unit_file"
         assert_line "[Service]"
-        assert_line "LimitNOFILE=63012"
+        assert_line "LimitNOFILE=63012:524288"
         run grep -v '^#' "$limits_file"
-        assert_output $'app soft nofile 63012\napp hard nofile 63012\nweb soft nofile 63012\nweb hard nofile 63012'
+        assert_output $'app soft nofile 63012\napp hard nofile 524288\nweb soft nofile 63012\nweb hard nofile 524288'
         json_of unpersist | assert_schema persist
         assert_equal "$(picture)" "$before"
         [[ ! -e $host/etc/systemd/system/gateway.service.d && -d $host/etc/sysctl.d ]]
@@ -93,19 +93,91 @@ setup() {
     assert_equal "$(picture)" "$before"
 }
 
-@test "a higher limit that is there stays" {
-    put usr/lib/systemd/system/gateway.service $'[Service]\nLimitNOFILE=1024:900000'
-    put etc/security/limits.d/50-app.conf 'app hard nofile 800000'
-    on_host persist --profile loadgen --unit gateway.service --user app --user web
+# limits_of ARGUMENTS..: persists for the service and the user app; sets `unit_limit` and `user_limits`, soft and hard.
+limits_of() {
+    on_host persist --unit gateway.service --user app "$@"
     assert_success
-    run grep LimitNOFILE "$unit_file"
-    assert_output "LimitNOFILE=900000"
-    run grep -v '^#' "$limits_file"
-    assert_line "app hard nofile 800000"
-    assert_line "web hard nofile 125512"
+    unit_limit=$(sed -n 's/^LimitNOFILE=//p' "$unit_file")
+    user_limits=$(sed -n 's/^app .* nofile //p' "$limits_file" | paste -sd :)
+    "$tune" unpersist --root "$host" >/dev/null
+}
+
+@test "no limit is ever lower than without us: what systemd gives by itself stays" {
+    limits_of --profile laptop
+    assert_equal "$unit_limit $user_limits" "13012:524288 13012:524288"
+    limits_of --profile idle-c100k --connections 500000
+    assert_equal "$unit_limit $user_limits" "625512:625512 625512:625512"
+    # The default of services is that of sessions as well: a service starts them.
+    put etc/systemd/system.conf $'[Manager]\n#DefaultLimitNOFILE=9\nDefaultLimitNOFILE=7000:8000'
+    put usr/lib/systemd/system.conf.d/20-limits.conf $'[Manager]\nDefaultLimitNOFILE=2000000'
+    put etc/systemd/system.conf.d/10-limits.conf $'[Manager]\nDefaultLimitNOFILE=4000'
+    limits_of --profile loadgen
+    assert_equal "$unit_limit $user_limits" "2000000:2000000 2000000:2000000"
+    put usr/lib/systemd/system.conf.d/20-limits.conf $'[Manager]\nDefaultLimitNOFILE=65536:infinity'
+    limits_of --profile laptop
+    # pam_limits has no word for it but the largest number there is.
+    assert_equal "$unit_limit $user_limits" "65536:infinity 65536:1073741816"
+    put etc/systemd/system.conf.d/30-limits.conf $'[Manager]\nDefaultLimitNOFILE=9:8'
+    limits_of --profile laptop
+    assert_equal "$unit_limit" "65536:infinity"
+}
+
+@test "a higher limit of the unit stays, in whichever of its files it is; the one in force counts" {
+    put usr/lib/systemd/system/gateway.service $'[Service]\nLimitNOFILE=1024:900000'
+    limits_of --profile loadgen
+    assert_equal "$unit_limit" "125512:900000"
     run jq -r '.observations[] | select(.name == "gateway.service LimitNOFILE") | "\(.value) \(.verdict)"' \
         <(json_of audit --profile loadgen --unit gateway.service)
-    assert_output "900000 ok"
+    assert_output "1024:900000 ok"
+    put etc/systemd/system/gateway.service.d/10-x.conf $'[Service]\nLimitNOFILE=200000\nLimitNOFILE=300000'
+    limits_of --profile loadgen
+    assert_equal "$unit_limit" "300000:300000"
+    put run/systemd/system/service.d/20-all.conf $'[Service]\nLimitNOFILE=infinity'
+    limits_of --profile loadgen
+    assert_equal "$unit_limit" "infinity:infinity"
+    # Hidden by its namesake in an earlier folder.
+    put etc/systemd/system/service.d/20-all.conf $'[Service]\nLimitNOFILE=4096'
+    limits_of --profile loadgen
+    assert_equal "$unit_limit" "125512:125512"
+    run jq -r '.observations[] | select(.name == "gateway.service LimitNOFILE") | "\(.value) \(.verdict) \(.meaning)"' \
+        <(json_of audit --profile loadgen --unit gateway.service)
+    assert_output "4096:4096 warn /etc/systemd/system/service.d/20-all.conf:2: less than 125512: see persist --unit"
+}
+
+@test "a higher limit of the user stays: lines for the user, for a group of theirs, for all" {
+    put etc/passwd $'app:x:500:600::/:/bin/sh\nother:x:501:601::/:/bin/sh'
+    put etc/group $'apps:x:600:\nothers:x:601:\nextra:x:602:x,app'
+    put etc/security/limits.conf $'* hard nofile 1048576 # for all\n* soft nofile 200000'
+    limits_of --profile loadgen
+    assert_equal "$user_limits" "200000:1048576"
+    put etc/security/limits.d/10-groups.conf $'@others - nofile 9000000\n@extra hard nofile 800000'
+    limits_of --profile loadgen
+    assert_equal "$user_limits" "200000:800000"
+    put etc/security/limits.d/20-user.conf $'app hard nofile unlimited\n@apps hard nofile 5\nother hard nofile 6'
+    limits_of --profile loadgen
+    assert_equal "$user_limits" "200000:unlimited"
+    for word in -1 infinity; do
+        put etc/security/limits.d/20-user.conf "app - nofile $word"
+        limits_of --profile loadgen
+        assert_equal "$user_limits" "unlimited:unlimited"
+    done
+    put etc/security/limits.d/20-user.conf $'app hard nofile 700000\napp hard nproc 9999999\n100:700 - nofile 710000'
+    limits_of --profile loadgen
+    assert_equal "$user_limits" "710000:710000"
+}
+
+@test "a limit that the kernel would refuse is not written: pam_limits would refuse the login" {
+    put proc/sys/fs/nr_open 100000
+    before=$(picture)
+    on_host persist --profile loadgen --user app
+    assert_failure 4
+    assert_output --partial "fs.nr_open is 100000: with 125512 descriptors pam_limits would refuse the logins of app; apply first"
+    assert_equal "$(picture)" "$before"
+    on_host apply --profile loadgen
+    on_host persist --profile loadgen --user app
+    assert_success
+    assert_equal "$(grep -c 'app .* nofile 125512' "$limits_file")" 2
+    assert_equal "$(sed -n 's/^fs.nr_open = //p' "$sysctl_file")" 125512
 }
 
 @test "a host that fits needs no file" {
