@@ -80,10 +80,26 @@ make_change() {
     fi
 }
 
-# write_value PATH BYTES: the kernel takes a value as one write.
+# write_value PATH BYTES: the kernel takes a value as one write. Of a list it takes more in the next one, but each has
+# to be less than a page and end with an entry, and bash parts a text wherever its buffer is full.
 write_value() {
+    local rest=$2 piece out
     # No redirection may make a file that was not there.
-    [[ -f $1 ]] && printf '%s' "$2" 2>/dev/null >"$1"
+    [[ -f $1 && ($rest != *[!0-9,$'\n'-]* || ${#rest} -le 1000) ]] || return 1
+    { exec {out}>"$1"; } 2>/dev/null || return 1
+    while [[ ${#rest} -gt 1000 ]]; do
+        piece=${rest:0:1000}
+        piece=${piece%"${piece##*,}"}
+        if [[ ! $piece ]] || ! printf '%s' "$piece" 1>&"$out" 2>/dev/null; then
+            exec {out}>&-
+            return 1
+        fi
+        rest=${rest#"$piece"}
+    done
+    printf '%s' "$rest" 1>&"$out" 2>/dev/null
+    piece=$?
+    exec {out}>&-
+    return "$piece"
 }
 
 # undo_changes INDEX: puts back what was written up to and with INDEX, the last first, and ends the program.
@@ -96,6 +112,7 @@ undo_changes() {
         # Somebody else's value is left to them.
         if read_raw "$path" && [[ $raw == "${change_raw[index]}" ]]; then continue; fi
         if [[ $failure == *'by somebody else'* && $index -eq $1 ]]; then continue; fi
+        journal undo "${change_key[index]}" || true
         restore_value "$path" "${change_type[index]}" "${change_raw[index]}" || left+=("${change_key[index]}")
     done
     if [[ ${#left[@]} -gt 0 ]]; then

@@ -33,7 +33,7 @@ usage_error() {
 # The few programs we start. Everything else is bash.
 require_tools() {
     local tool lacking=()
-    for tool in flock id mkdir mv rm rmdir readlink stat sync sha256sum; do
+    for tool in dd flock id mkdir mv rm rmdir readlink stat sync sha256sum; do
         command -v "$tool" >/dev/null || lacking+=("$tool")
     done
     if [[ ${#lacking[@]} -gt 0 ]]; then
@@ -47,6 +47,11 @@ read_raw() {
     [[ -f $1 && -r $1 ]] || return 1
     # The end of the file before a NUL is no error; a read that the kernel refuses leaves nothing.
     IFS= read -r -d '' raw 2>/dev/null <"$1" || true
+    # Bash reads 4096 bytes at a time, and the kernel ends a sysctl with the first read, however much there is.
+    if [[ ${#raw} -ge 4096 && $1 == "$root"/proc/sys/* ]]; then
+        raw=$(dd if="$1" bs=1M count=1 status=none 2>/dev/null && printf .) || return 1
+        raw=${raw%.}
+    fi
 }
 
 # Sets `line` to the first line of a file, without blanks around it.

@@ -88,6 +88,8 @@ restore_key() {
             return
         fi
     fi
+    # Without it no more is lost than the trace of a rollback that is killed now.
+    journal undo "$key" || true
     if restore_value "$path" "$type" "$old"; then
         outcome[index]=restored
     elif [[ $EUID -ne 0 && ! -w $path ]]; then
@@ -97,10 +99,23 @@ restore_key() {
     fi
 }
 
-# Whether a key still holds what apply wrote. A file that a killed apply had just emptied counts as ours.
+# Whether a key still holds what apply wrote. A file that a killed apply had just emptied counts as ours, and so does
+# a list of which a killed apply or rollback had written a part.
 is_ours() {
-    local key=${saved_key[$1]}
-    [[ ! $raw && ${progress[$key]} == begin ]] || same_value "${saved_type[$1]}" "$raw" "${saved_new[$1]}"
+    local step=${progress[${saved_key[$1]}]} type=${saved_type[$1]}
+    [[ ! $raw && $step != "done" ]] || same_value "$type" "$raw" "${saved_new[$1]}" ||
+        { [[ $step == begin ]] && is_part "$type" "$raw" "${saved_new[$1]}"; } ||
+        { [[ $step == undo ]] && is_part "$type" "$raw" "${saved_old[$1]}"; }
+}
+
+# is_part TYPE LIST LIST
+is_part() {
+    local part whole
+    [[ $1 == ports ]] && normalise ports "$2" || return 1
+    part=$value
+    normalise ports "$3" || return 1
+    whole=$value
+    merge ports union "$part" "$whole" && [[ $value == "$whole" ]]
 }
 
 same_value() {

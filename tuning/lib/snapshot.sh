@@ -1,7 +1,8 @@
 # Snapshots: what every key held before an apply. One folder each under the state folder:
 #   meta     who, when, for which profile, in which boot and network namespace
 #   values   KEY, TYPE, the old bytes, the new value, parted by tabs
-#   journal  «begin KEY» before a key is written, «done KEY» once it was read back
+#   journal  «begin KEY» before a key is written, «done KEY» once it was read back, «undo KEY» before
+#            it is put back
 #   state    applying, applied, undone (apply failed and put everything back) or rolled-back
 # The journal is not synced: a power failure takes the values of the kernel with it, a killed process does not
 # take what it handed to write.

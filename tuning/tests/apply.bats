@@ -144,6 +144,36 @@ END
     done
 }
 
+@test "a list of more than a page: read whole, written in pieces that end with an entry, repaired from between two" {
+    list=$(seq -s, 1501 2 5501)
+    put proc/sys/net/ipv4/ip_local_reserved_ports "$list"
+    before=$(picture)
+    on_host apply --profile loadgen
+    assert_success
+    get net.ipv4.ip_local_reserved_ports
+    assert_equal "$stored" "$list,11111"
+    # A rollback that is killed between two pieces of it, wherever, and then run again.
+    for at in 2 5 10 11; do
+        KILL_SIGNAL=KILL KILL_AT=$at KILL_WHEN=after BASH_ENV=$tuning/tests/kill_at.bash on_host rollback
+        assert_equal "$status" 137
+        on_host rollback
+        assert_success
+        assert_equal "$(picture)" "$before"
+        on_host apply --profile loadgen
+        assert_success
+    done
+    on_host rollback
+    assert_success
+    # An apply that is: the list is the second of its keys.
+    for at in 2 3 7 11; do
+        KILL_SIGNAL=KILL KILL_AT=$at KILL_WHEN=after BASH_ENV=$tuning/tests/kill_at.bash on_host apply --profile loadgen
+        assert_equal "$status" 137
+        on_host rollback
+        assert_success
+        assert_equal "$(picture)" "$before"
+    done
+}
+
 @test "rollback refuses, key by key, what somebody changed since; forced, it does not" {
     on_host apply --profile loadgen
     put proc/sys/net/core/somaxconn 30000

@@ -104,7 +104,7 @@ refused() {
     local folder=$BATS_TEST_TMPDIR/bin
     mkdir "$folder"
     local tool
-    for tool in bash flock mkdir mv rm rmdir readlink stat sync id; do ln -s "$(command -v "$tool")" "$folder"; done
+    for tool in bash dd flock mkdir mv rm rmdir readlink stat sync id; do ln -s "$(command -v "$tool")" "$folder"; done
     run env PATH="$folder" "$tune" plan --root "$host" --profile laptop
     assert_failure 4
     assert_output "corelane-tune: missing tools: sha256sum (Debian packages coreutils and util-linux)"

@@ -63,6 +63,24 @@ in_namespace() {
     assert_success
 }
 
+@test "a list of reserved ports of more than a page is kept whole, with ours in it, and comes back" {
+    command -v nc >/dev/null || skip "needs nc"
+    in_namespace '
+        list=/proc/sys/net/ipv4/ip_local_reserved_ports
+        seq -s, 1501 2 4301 | dd of=$list bs=1M status=none
+        cat $list >"$BATS_TEST_TMPDIR/before"
+        nc -l 127.0.0.1 20005 & listener=$!
+        trap "kill $listener" EXIT
+        for try in {1..100}; do ss -Htn state listening | grep :20005 >/dev/null && break; read -rt 0.05 <> <(:) || true; done
+        "$tune" apply --profile loadgen --knobs "$picked" --state "$state"
+        [[ $(cat $list) == "$(cat "$BATS_TEST_TMPDIR/before"),20005" ]]
+        "$tune" apply --profile loadgen --knobs "$picked" --state "$state" | grep "nothing to change"
+        "$tune" rollback --state "$state"
+        cat $list | cmp - "$BATS_TEST_TMPDIR/before"'
+    assert_success
+    [[ $(stat -c %s "$BATS_TEST_TMPDIR/before") -gt 6000 ]]
+}
+
 @test "a value that the kernel refuses: everything goes back, exit 5" {
     # Written after knobs that do work: the kernel knows no such algorithm.
     sed -i 's/^net.ipv4.tcp_congestion_control\t.*/net.ipv4.tcp_congestion_control\tword\tnamespace\t-\t-\t-\tset\tnonesuch\tnonesuch\tnonesuch\tnonesuch\tnonesuch\treason\tsource\trisk/' "$picked/knobs.tsv"
