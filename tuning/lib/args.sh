@@ -10,6 +10,7 @@ knob_folder=
 snapshot_name=
 device=
 force=
+forget=
 nic_apply=
 pid=self
 unit=
@@ -28,7 +29,7 @@ declare -A takes=(
     [verify]="$sizing --knobs --format"
     [persist]="$sizing --knobs --format --state --unit --user"
     [size]="$sizing --knobs --format --user-bytes --kernel-bytes --from"
-    [rollback]="--format --state --force"
+    [rollback]="--format --state --force --forget"
     [unpersist]="--format --force"
     [nic]="--format --state --reactors --apply"
     [help]="" [version]=""
@@ -63,6 +64,7 @@ Options:
   --pid PID            audit: whose limits       --unit NAME      audit, persist: a systemd service
   --user NAME          persist: descriptor limits of this user, repeatable
   --force              rollback, unpersist: also what somebody changed since
+  --forget             rollback SNAPSHOT: give it up, write nothing to the host
   --apply              nic: make the changes     --reactors N     nic: to serve (the CPUs of this host)
   --user-bytes N, --kernel-bytes N, --from FILE  size: measured cost of a connection, or a JSON result that has it
 
@@ -92,6 +94,7 @@ parse_args() {
         fi
         case $option in
         --force) force=yes ;;
+        --forget) forget=yes ;;
         --apply) nic_apply=yes ;;
         *)
             [[ $# -ge 2 ]] || usage_error "$option needs a value"
@@ -193,6 +196,8 @@ parse_rtt() {
 }
 
 check_args() {
+    if [[ $forget && ! $snapshot_name ]]; then usage_error "--forget needs the name of a SNAPSHOT"; fi
+    if [[ $forget && $force ]]; then usage_error "--force and --forget exclude each other"; fi
     if [[ $command == nic && ! $device ]]; then usage_error "nic needs a DEVICE"; fi
     if [[ " ${takes[$command]} " == *" --profile "* && ! $profile ]]; then
         usage_error "$command needs --profile"

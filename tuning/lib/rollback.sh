@@ -10,32 +10,52 @@ command_rollback() {
         return
     fi
     lock_state
+    read_place
     pick_snapshot || return 0
+    if [[ $forget ]]; then
+        write_state forgotten || die "$exit_failed" "the state of snapshot $snapshot cannot be written"
+        rollback_report forgotten "forgot $snapshot: nothing was written to the host"
+        return
+    fi
     read_snapshot
-    check_place
+    if is_of_another_namespace "$snapshot" && [[ ! $force || ! $snapshot_name ]]; then
+        die "$exit_unsupported" "snapshot $snapshot is of another network namespace ($saved_namespace): run this there, or rollback $snapshot --force, or --forget if it is gone"
+    fi
     # Half a rollback is a state that another rollback puts right, but nobody should have to.
-    trap '' TERM INT HUP
-    local index worst=0
+    trap '' TERM INT HUP PIPE
+    restore_keys
+}
+
+# Restores all it can and ends the program.
+restore_keys() {
+    local index worst=0 end=rolled-back words="rolled back $snapshot"
     for ((index = ${#saved_key[@]} - 1; index >= 0; index--)); do
         restore_key "$index"
         case ${outcome[index]} in
-        refused | missing) ((worst >= exit_drift)) || worst=$exit_drift ;;
-        denied) worst=$exit_privilege ;;
-        failed) worst=$exit_failed ;;
+        refused | missing)
+            if ((worst < exit_drift)); then worst=$exit_drift end=rolled-back-partly; fi
+            ;;
+        denied | failed)
+            if [[ ${outcome[index]} == failed ]]; then worst=$exit_failed; else worst=$exit_privilege; fi
+            end=incomplete
+            ;;
         esac
     done
-    if [[ $worst -eq 0 ]]; then
-        write_state rolled-back || die "$exit_failed" "the state of snapshot $snapshot cannot be written"
-        rollback_report rolled-back "rolled back $snapshot"
-    else
-        rollback_report incomplete "snapshot $snapshot is not wholly rolled back"
+    case $end in
+    incomplete) words="snapshot $snapshot is not wholly rolled back" ;;
+    *-partly) words="rolled back $snapshot but for these keys; rollback $snapshot --force overrides what somebody changed" ;;
+    esac
+    # What is left to others is over; what failed is tried again by the next rollback.
+    if [[ $end != incomplete ]]; then
+        write_state "$end" || die "$exit_failed" "the state of snapshot $snapshot cannot be written"
     fi
+    rollback_report "$end" "$words"
     exit "$worst"
 }
 
-# Sets `snapshot`: the named one, or the newest that is in force.
+# Sets `snapshot`: the named one, or the newest that is in force here. Those of other namespaces are not for this one.
 pick_snapshot() {
-    local index
+    local index elsewhere=
     list_snapshots
     if [[ $snapshot_name ]]; then
         [[ -d $state_folder/snapshots/$snapshot_name ]] ||
@@ -45,28 +65,15 @@ pick_snapshot() {
     fi
     for ((index = ${#snapshots[@]} - 1; index >= 0; index--)); do
         read_state "${snapshots[index]}"
-        if [[ $state == applied || $state == applying ]]; then
-            snapshot=${snapshots[index]}
-            return
-        fi
+        [[ $state == applied || $state == applying ]] || continue
+        snapshot=${snapshots[index]}
+        is_of_another_namespace "$snapshot" || return 0
+        elsewhere=${elsewhere:-$snapshot}
     done
+    snapshot=$elsewhere
+    if [[ $snapshot ]]; then return; fi
     rollback_report nothing "nothing to roll back"
     return 1
-}
-
-# The values of one network namespace are not for another.
-check_place() {
-    local name rest saved_boot='' saved_namespace=''
-    while read -r name rest; do
-        case $name in
-        boot) saved_boot=$rest ;;
-        namespace) saved_namespace=$rest ;;
-        esac
-    done <"$state_folder/snapshots/$snapshot/meta"
-    read_place
-    if [[ ! $force && $boot == "$saved_boot" && $namespace != "$saved_namespace" ]]; then
-        die "$exit_unsupported" "snapshot $snapshot is of another network namespace ($saved_namespace): run this there, or --force"
-    fi
 }
 
 restore_key() {

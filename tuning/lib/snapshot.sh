@@ -3,7 +3,9 @@
 #   values   KEY, TYPE, the old bytes, the new value, parted by tabs
 #   journal  «begin KEY» before a key is written, «done KEY» once it was read back, «undo KEY» before
 #            it is put back
-#   state    applying, applied, undone (apply failed and put everything back) or rolled-back
+#   state    applying, applied, undone (apply failed and put everything back), rolled-back, rolled-back-partly (the
+#            rest was left to whoever changed it, or is not there any more) or forgotten. Only the first two are
+#            still to be rolled back
 # The journal is not synced: a power failure takes the values of the kernel with it, a killed process does not
 # take what it handed to write.
 # shellcheck shell=bash disable=SC2034,SC2154
@@ -56,16 +58,39 @@ write_state() {
     say "$1" >"$file.new" && mv -f -- "$file.new" "$file"
 }
 
-# An apply that was killed is put right before another one begins.
+# An apply that was killed is put right before another one begins. One of an earlier boot took its values along, and
+# those of another network namespace are not met here.
 refuse_interrupted() {
     local name
     list_snapshots
+    read_place
     for name in "${snapshots[@]}"; do
         read_state "$name"
-        if [[ $state == applying ]]; then
+        [[ $state == applying ]] || continue
+        read_saved_place "$name"
+        if [[ $boot == "$saved_boot" && $namespace == "$saved_namespace" ]]; then
             die "$exit_drift" "an earlier apply ended half way: run $program rollback $name first"
         fi
     done
+}
+
+# Sets `saved_boot` and `saved_namespace` to where a snapshot was made.
+read_saved_place() {
+    local name rest
+    saved_boot='' saved_namespace=''
+    [[ -r $state_folder/snapshots/$1/meta ]] || return 0
+    while read -r name rest; do
+        case $name in
+        boot) saved_boot=$rest ;;
+        namespace) saved_namespace=$rest ;;
+        esac
+    done <"$state_folder/snapshots/$1/meta"
+}
+
+# Whether a snapshot is of another network namespace of this boot.
+is_of_another_namespace() {
+    read_saved_place "$1"
+    [[ $boot == "$saved_boot" && $namespace != "$saved_namespace" ]]
 }
 
 # Sets `escaped`: one line, no tab.

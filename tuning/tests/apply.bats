@@ -176,33 +176,74 @@ END
 
 @test "rollback refuses, key by key, what somebody changed since; forced, it does not" {
     on_host apply --profile loadgen
+    only_snapshot
     put proc/sys/net/core/somaxconn 30000
     on_host verify --profile loadgen
     assert_success
     on_host rollback
     assert_failure 1
     assert_line "net.core.somaxconn: left at 30000: somebody changed it since apply set 8192 (was 4096); --force overrides"
+    assert_line "rolled back $name but for these keys; rollback $name --force overrides what somebody changed"
     get net.core.somaxconn
     assert_equal "$stored" 30000
     get net.ipv4.tcp_tw_reuse
     assert_equal "$stored" 2
-    json_of rollback >"$BATS_TEST_TMPDIR/json" || status=$?
+    # That is over: it is not picked again, not even to force what somebody changed.
+    for option in '' --force; do
+        on_host rollback $option
+        assert_success
+        assert_line "nothing to roll back"
+    done
+    json_of rollback "$name" >"$BATS_TEST_TMPDIR/json" || status=$?
     assert_schema rollback <"$BATS_TEST_TMPDIR/json"
-    assert_equal "$(jq -r '.result' "$BATS_TEST_TMPDIR/json")" incomplete
-    on_host rollback --force
+    assert_equal "$(jq -r '.result' "$BATS_TEST_TMPDIR/json")" rolled-back-partly
+    on_host rollback "$name" --force
     assert_success
     assert_equal "$(picture)" "$before"
     on_host rollback
     assert_line "nothing to roll back"
 }
 
-@test "rollback of a key that is gone tells so" {
+@test "rollback of a key that is gone tells so, and goes on to what was applied before" {
+    on_host apply --profile latency
+    first=$(picture)
     on_host apply --profile loadgen
     rm "$host/proc/sys/net/core/netdev_max_backlog"
     on_host rollback
     assert_failure 1
     assert_line "net.core.netdev_max_backlog: not there any more (was 1000)"
     [[ ! -e $host/proc/sys/net/core/netdev_max_backlog ]]
+    assert_equal "$(picture)" "$(grep -v netdev_max_backlog <<<"$first")"
+    on_host rollback
+    assert_success
+    assert_equal "$(picture)" "$(grep -v netdev_max_backlog <<<"$before")"
+}
+
+@test "killed half way, and then a written key goes away or is changed by somebody: one rollback, and apply works again" {
+    picked=$BATS_TEST_TMPDIR/knobs
+    mkdir "$picked"
+    cp "$tuning"/knobs/{profiles,harmful}.tsv "$picked"
+    grep -E '^net.(core.somaxconn|ipv4.(ip_local_port_range|tcp_tw_reuse|tcp_max_tw_buckets))' "$tuning/knobs/knobs.tsv" >"$picked/knobs.tsv"
+    for change in gone changed; do
+        make_host debian12
+        KILL_SIGNAL=KILL KILL_AT=3 KILL_WHEN=after BASH_ENV=$tuning/tests/kill_at.bash on_host apply --profile loadgen --knobs "$picked"
+        assert_equal "$status" 137
+        get net.ipv4.tcp_tw_reuse
+        assert_equal "$stored" 1
+        if [[ $change == gone ]]; then rm "$host/proc/sys/net/ipv4/tcp_tw_reuse"; else put proc/sys/net/ipv4/tcp_tw_reuse 0; fi
+        on_host rollback
+        assert_failure 1
+        get net.core.somaxconn
+        assert_equal "$stored" 4096
+        if [[ $change == changed ]]; then
+            get net.ipv4.tcp_tw_reuse
+            assert_equal "$stored" 0
+        fi
+        on_host apply --profile loadgen --knobs "$picked"
+        assert_success
+        on_host rollback
+        assert_success
+    done
 }
 
 @test "two applies are taken back one after the other, or by name" {
@@ -243,17 +284,66 @@ END
     assert_equal "$(picture)" "$applied"
 }
 
-@test "a snapshot of another network namespace is refused, unless forced" {
+# live_in NUMBER: the network namespace that the host in the folder is looked at from.
+live_in() {
     mkdir -p "$host/proc/self/ns"
-    ln -s 'net:[4026531840]' "$host/proc/self/ns/net"
+    ln -sfn "net:[$1]" "$host/proc/self/ns/net"
+}
+
+@test "a snapshot of another network namespace is refused, unless named and forced" {
+    live_in 4026531840
     on_host apply --profile loadgen
+    only_snapshot
     applied=$(picture)
-    ln -sfn 'net:[4026532999]' "$host/proc/self/ns/net"
-    on_host rollback
-    assert_failure 4
-    assert_output --partial "is of another network namespace (net:[4026531840])"
-    assert_equal "$(picture)" "$applied"
-    on_host rollback --force
+    live_in 4026532999
+    for option in '' --force; do
+        on_host rollback $option
+        assert_failure 4
+        assert_output --partial "is of another network namespace (net:[4026531840])"
+        assert_equal "$(picture)" "$applied"
+    done
+    on_host rollback "$name" --force
     assert_success
     assert_equal "$(picture)" "$before"
+}
+
+@test "what was interrupted in another namespace, or before a reboot, holds nobody up and is picked by nobody" {
+    live_in 4026532111
+    KILL_SIGNAL=KILL KILL_AT=3 KILL_WHEN=after BASH_ENV=$tuning/tests/kill_at.bash on_host apply --profile loadgen
+    assert_equal "$status" 137
+    only_snapshot
+    live_in 4026532222
+    inside=$(picture)
+    on_host apply --profile latency
+    assert_success
+    on_host rollback
+    assert_success
+    assert_equal "$(picture)" "$inside"
+    on_host rollback
+    assert_failure 4
+    # There, it still waits to be put right; after a reboot its values are gone with the kernel.
+    live_in 4026532111
+    on_host apply --profile latency
+    assert_failure 1
+    put proc/sys/kernel/random/boot_id 00000000-0000-4000-8000-000000000002
+    on_host apply --profile latency
+    assert_success
+}
+
+@test "a snapshot can be given up: nothing is written to the host, and no apply is held up" {
+    KILL_SIGNAL=KILL KILL_AT=3 KILL_WHEN=after BASH_ENV=$tuning/tests/kill_at.bash on_host apply --profile loadgen
+    only_snapshot
+    half=$(picture)
+    on_host rollback --forget
+    assert_failure 2
+    on_host rollback "$name" --forget --force
+    assert_failure 2
+    json_of rollback "$name" --forget >"$BATS_TEST_TMPDIR/json"
+    assert_schema rollback <"$BATS_TEST_TMPDIR/json"
+    assert_equal "$(jq -r .result "$BATS_TEST_TMPDIR/json")" forgotten
+    assert_equal "$(picture)" "$half"
+    on_host rollback
+    assert_line "nothing to roll back"
+    on_host apply --profile loadgen
+    assert_success
 }

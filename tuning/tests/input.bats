@@ -121,7 +121,7 @@ refused() {
     local word
     for word in audit plan apply rollback persist unpersist verify size nic --profile --connections --processes --active \
         --memory --rate --rtt --bandwidth --stall --headroom --format --root --state --knobs --pid --unit --user --force \
-        --apply --reactors --user-bytes --kernel-bytes --from; do
+        --forget --apply --reactors --user-bytes --kernel-bytes --from; do
         assert_output --partial "$word"
     done
 }

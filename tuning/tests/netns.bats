@@ -126,6 +126,7 @@ in_namespace() {
         status=0
         "$tune" rollback --state "$state" || status=$?
         [[ $status -eq 1 && $(cat /proc/sys/net/core/somaxconn) == 5000 ]]
+        "$tune" apply --profile loadgen --knobs "$picked" --state "$state"
         status=0
         unshare --net "$tune" rollback --state "$state" --format json || status=$?
         [[ $status -eq 4 ]]'
