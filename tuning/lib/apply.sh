@@ -25,6 +25,8 @@ make_changes() {
     lock_state
     refuse_interrupted
     write_snapshot || die "$exit_failed" "the snapshot cannot be written in $state_folder: nothing was changed"
+    # Whoever reads what we say may be gone before we are done.
+    trap '' PIPE
     trap 'stopped_by=SIGTERM' TERM
     trap 'stopped_by=SIGINT' INT
     trap 'stopped_by=SIGHUP' HUP
@@ -106,7 +108,6 @@ write_value() {
 undo_changes() {
     local index left=()
     trap '' TERM INT HUP
-    warn "$failure"
     for ((index = $1; index >= 0; index--)); do
         key_path "${change_key[index]}"
         # Somebody else's value is left to them.
@@ -116,9 +117,11 @@ undo_changes() {
         restore_value "$path" "${change_type[index]}" "${change_raw[index]}" || left+=("${change_key[index]}")
     done
     if [[ ${#left[@]} -gt 0 ]]; then
+        warn "$failure"
         die "$exit_failed" "could not put back ${left[*]}: run $program rollback $snapshot"
     fi
-    write_state undone || warn "the state of snapshot $snapshot cannot be written"
+    write_state undone || failure+=$'\n'"the state of snapshot $snapshot cannot be written"
+    warn "$failure"
     if [[ $command == nic ]]; then
         nic_report failed
     else

@@ -15,6 +15,8 @@ command_persist() {
     if [[ ${#users[@]} -gt 0 ]]; then compose_limits; fi
     local index
     for index in "${!own_path[@]}"; do check_writable "${own_path[index]}"; done
+    # All of them or none: a signal waits for the end.
+    trap '' TERM INT HUP PIPE
     for index in "${!own_path[@]}"; do
         if ! write_own "$index"; then
             unwrite_own "$index"
@@ -206,9 +208,11 @@ command_unpersist() {
             die "$exit_drift" "${own_path[index]} was edited since: --force removes it all the same; nothing was removed"
         [[ -w ${file%/*} ]] || die "$exit_privilege" "${own_path[index]} cannot be removed: is this root? nothing was removed"
     done
+    trap '' TERM INT HUP PIPE
     for index in "${!own_path[@]}"; do
         file=$root${own_path[index]}
         read_own "$file"
+        rm -f -- "$file.corelane-new"
         rm -- "$file" || die "$exit_failed" "${own_path[index]} cannot be removed"
         own_outcome[index]=removed
         # Only a folder of ours, and only if nobody has put anything else in it.

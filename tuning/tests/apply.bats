@@ -125,6 +125,36 @@ END
     done
 }
 
+@test "nobody reads what it says any more: a failing apply still puts everything back" {
+    cat >"$BATS_TEST_TMPDIR/env" <<'END'
+printf() {
+    if [[ ${FUNCNAME[1]-} == write_value && ${path-} == */tcp_max_tw_buckets && $2 == 40* ]]; then return 1; fi
+    builtin printf "$@"
+}
+END
+    # The reading end is closed before the tool starts.
+    export BASH_ENV=$BATS_TEST_TMPDIR/env
+    for stream in 1 2; do
+        mkfifo "$BATS_TEST_TMPDIR/fifo"
+        exec {both}<>"$BATS_TEST_TMPDIR/fifo"
+        exec {writer}>"$BATS_TEST_TMPDIR/fifo"
+        exec {both}>&-
+        rm "$BATS_TEST_TMPDIR/fifo"
+        status=0
+        if [[ $stream == 1 ]]; then
+            "$tune" apply --root "$host" --profile loadgen 1>&"$writer" || status=$?
+        else
+            "$tune" apply --root "$host" --profile loadgen 2>&"$writer" || status=$?
+        fi
+        exec {writer}>&-
+        assert_equal "$status" 5
+        assert_equal "$(picture)" "$before"
+    done
+    unset BASH_ENV
+    on_host rollback
+    assert_line "nothing to roll back"
+}
+
 @test "SIGKILL at any write, before or after it: rollback repairs, and apply waits for that" {
     writes=$(json_of plan --profile loadgen | jq '.changes | length')
     [[ $writes -ge 5 ]]

@@ -196,3 +196,27 @@ END
     assert_output --partial "everything is as it was before"
     assert_equal "$(picture)" "$before"
 }
+
+@test "a signal while it writes waits for the end; after SIGKILL each file is whole or not there, and persist and unpersist go on" {
+    cat >"$BATS_TEST_TMPDIR/env" <<'END'
+mv() { if [[ ${!#} == */systemd/* ]]; then kill -s "$KILL_SIGNAL" $$; fi; command mv "$@"; }
+END
+    export KILL_SIGNAL
+    for KILL_SIGNAL in TERM INT HUP; do
+        BASH_ENV=$BATS_TEST_TMPDIR/env on_host persist --profile loadgen --unit gateway.service --user app
+        assert_success
+        [[ -e $sysctl_file && -e $unit_file && -e $limits_file ]]
+        on_host unpersist
+        assert_equal "$(picture)" "$before"
+    done
+    KILL_SIGNAL=KILL
+    BASH_ENV=$BATS_TEST_TMPDIR/env on_host persist --profile loadgen --unit gateway.service --user app
+    assert_equal "$status" 137
+    [[ -e $sysctl_file && ! -e $unit_file && ! -e $limits_file ]]
+    on_host persist --profile loadgen --unit gateway.service --user app
+    assert_success
+    assert_line "/etc/sysctl.d/90-corelane.conf is as it should be"
+    on_host unpersist
+    assert_success
+    assert_equal "$(picture)" "$before"
+}
