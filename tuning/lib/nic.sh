@@ -205,20 +205,27 @@ plan_send_steering() {
 
 # Flow steering needs both tables, and is of use only along with receive steering.
 plan_flow_table() {
-    local queue entries=32768
+    local queue name entries=32768 share=1
     [[ $steering ]] || return 0
     key_path net.core.rps_sock_flow_entries
     if [[ ! -e $path ]]; then
         nic_refused+=("net.core.rps_sock_flow_entries: belongs to the host")
         return
     fi
-    if read_raw "$path" && normalise int "$raw" && ((value < entries)); then
-        plan_file net.core.rps_sock_flow_entries int "$entries" "packets follow the reactor that reads their connection"
-    fi
+    plan_table net.core.rps_sock_flow_entries "$entries" "packets follow the reactor that reads their connection"
+    # The kernel takes powers of two and rounds up what is none.
+    while ((share * ${#receive_queues[@]} < entries)); do share=$((share * 2)); done
     for queue in "${receive_queues[@]}"; do
-        plan_file "/sys/class/net/$device/queues/${queue##*/}/rps_flow_cnt" int \
-            $((entries / ${#receive_queues[@]})) "a share of that table for each queue"
+        name=/sys/class/net/$device/queues/${queue##*/}/rps_flow_cnt
+        plan_table "$name" "$share" "a share of that table for each queue"
     done
+}
+
+# plan_table KEY ENTRIES WHY: a table is only made larger.
+plan_table() {
+    key_path "$1"
+    if read_raw "$path" && normalise int "$raw" && ((value >= $2)); then return; fi
+    plan_file "$1" int "$2" "$3"
 }
 
 nic_report() {

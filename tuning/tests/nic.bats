@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154,SC2034
+# shellcheck disable=SC2154,SC2034,SC2016
 # Interrupts, queues and steering.
 
 setup() {
@@ -33,6 +33,70 @@ setup() {
     assert_line "/sys/class/net/eth0/queues/rx-0/rps_cpus ff"
     assert_line "net.core.rps_sock_flow_entries 32768"
     assert_line "/sys/class/net/eth0/queues/rx-3/rps_flow_cnt 8192"
+}
+
+@test "flow tables: powers of two, as the kernel rounds them, and never smaller than they are" {
+    local queues queue
+    for queues in 1 3 5 6 7; do
+        make_host bare
+        rm -r "$host"/sys/class/net/eth0/queues/rx-*
+        for ((queue = 0; queue < queues; queue++)); do
+            put "sys/class/net/eth0/queues/rx-$queue/rps_cpus" 00
+            put "sys/class/net/eth0/queues/rx-$queue/rps_flow_cnt" 0
+        done
+        put sys/class/net/eth0/queues/rx-0/rps_flow_cnt 65536
+        run jq -r '.changes[] | select(.key | test("flow_cnt")) | .to' <(json_of nic eth0)
+        case $queues in
+        1) assert_output '' ;;
+        3) assert_output $'16384\n16384' ;;
+        *) assert_output "$(for ((queue = 1; queue < queues; queue++)); do echo 8192; done)" ;;
+        esac
+    done
+    put proc/sys/net/core/rps_sock_flow_entries 131072
+    run jq -r '.changes[].key' <(json_of nic eth0)
+    refute_line net.core.rps_sock_flow_entries
+}
+
+# on_veth SCRIPT: runs it in a network namespace of its own with a pair of devices of three queues each, vtest and
+# vpeer, and /sys as that namespace sees it.
+on_veth() {
+    unshare --net true 2>/dev/null || skip "needs the right to make a network namespace"
+    export tune host state=$BATS_TEST_TMPDIR/state
+    printf 'set -euo pipefail\nmount -t sysfs sysfs /sys\n%s\n%s\n' \
+        'ip link add vtest numrxqueues 3 numtxqueues 3 type veth peer name vpeer numrxqueues 3 numtxqueues 3' "$1" >"$BATS_TEST_TMPDIR/script"
+    run unshare --net --mount bash "$BATS_TEST_TMPDIR/script"
+}
+
+@test "a real device: steering that only costs is taken away, and comes back" {
+    on_veth '
+        queues=/sys/class/net/vtest/queues
+        echo 1 >$queues/rx-1/rps_cpus
+        before=$(grep -r . $queues/rx-*/rps_*)
+        "$tune" nic vtest --apply --state "$state"
+        [[ $(cat $queues/rx-1/rps_cpus) == *0 ]]
+        "$tune" nic vtest --apply --state "$state" | grep "nothing to change"
+        "$tune" rollback --state "$state"
+        [[ $(grep -r . $queues/rx-*/rps_*) == "$before" ]]'
+    assert_success
+    assert_line "-/sys/class/net/vtest/queues/rx-1/rps_cpus = 1"
+}
+
+@test "real flow tables of three queues: what is written reads back the same, and comes back" {
+    # The host in the folder has the real tables, and the hardware and the CPUs that veth and we have not.
+    rm -r "$host/sys/class/net/eth0/queues/rx-3"
+    for queue in 0 1 2; do
+        ln -sf "/sys/class/net/vtest/queues/rx-$queue/rps_flow_cnt" "$host/sys/class/net/eth0/queues/rx-$queue/rps_flow_cnt"
+    done
+    on_veth '
+        queues=/sys/class/net/vtest/queues
+        echo 65536 >$queues/rx-2/rps_flow_cnt
+        before=$(cat $queues/rx-*/rps_flow_cnt)
+        "$tune" nic eth0 --root "$host" --apply
+        [[ $(cat $queues/rx-{0,1,2}/rps_flow_cnt) == $(printf "16384\n16384\n65536") ]]
+        "$tune" nic eth0 --root "$host" --apply | grep "nothing to change"
+        "$tune" rollback --root "$host"
+        [[ $(cat $queues/rx-*/rps_flow_cnt) == "$before" ]]'
+    assert_success
 }
 
 @test "loopback: steering only costs" {
