@@ -32,31 +32,47 @@ find_harmful() {
     scan_live
 }
 
-# The folders in the order of sysctl.d(5): a file in an earlier one hides its namesakes in later ones. They are
-# looked into all the same, and said to be hidden.
-scan_files() {
-    local file folders=({/etc,/run,/usr/local/lib,/usr/lib}/sysctl.d)
+# Sets `conf_files` to the files that are read at boot, in their order, and `conf_hidden` as list_conf does.
+list_sysctl_files() {
+    local file folders=({/etc,/run,/usr/local/lib,/usr/lib}/sysctl.d) read=()
     # On a merged /usr it is the one before.
     if [[ ! -L $root/lib ]]; then folders+=(/lib/sysctl.d); fi
     list_conf "${folders[@]}"
-    for file in "${!conf_hidden[@]}"; do scan_file "$file" "hidden by ${conf_hidden[$file]}"; done
-    # Read last by `sysctl --system`, and by systemd through 99-sysctl.conf, a link to it.
-    if [[ -f $root/etc/sysctl.conf ]]; then conf_files+=("$root/etc/sysctl.conf"); fi
     for file in "${conf_files[@]}"; do
         # An empty file or a link to /dev/null masks its namesakes.
-        if [[ -f $file && ! $file -ef $root/etc/sysctl.conf ]] || [[ $file == "$root/etc/sysctl.conf" ]]; then
-            scan_file "$file" ''
-        fi
+        if [[ -f $file && ! $file -ef $root/etc/sysctl.conf ]]; then read+=("$file"); fi
     done
+    # Read last by `sysctl --system`, and by systemd through 99-sysctl.conf, a link to it.
+    if [[ -f $root/etc/sysctl.conf ]]; then read+=("$root/etc/sysctl.conf"); fi
+    conf_files=("${read[@]}")
+}
+
+# Those that are hidden are looked into all the same, and said to be hidden.
+scan_files() {
+    local file
+    list_sysctl_files
+    for file in "${!conf_hidden[@]}"; do scan_file "$file" "hidden by ${conf_hidden[$file]}"; done
+    for file in "${conf_files[@]}"; do scan_file "$file" ''; done
 }
 
 # scan_file FILE HIDDEN
 scan_file() {
-    local file=$1 hidden=$2 row number=0 key text place=${1#"$root"}
-    if [[ ! -r $file ]]; then
+    local file=$1 hidden=$2 index place=${1#"$root"}
+    if ! read_settings "$file"; then
         add_find - - "$place" useless "cannot be read: its settings were not judged" - -
         return
     fi
+    for index in "${!set_key[@]}"; do
+        [[ $hidden ]] || file_winner[${set_key[index]}]=$place:${set_row[index]}
+        judge_setting "${set_key[index]}" "${set_text[index]}" "$place:${set_row[index]}${hidden:+ ($hidden)}"
+    done
+}
+
+# Sets `set_key`, `set_text` and `set_row` to the lines of a sysctl file that set something. Fails if it cannot be read.
+read_settings() {
+    local row number=0 key
+    set_key=() set_text=() set_row=()
+    [[ -r $1 ]] || return 1
     while IFS= read -r row || [[ $row ]]; do
         number=$((number + 1))
         trim "$row"
@@ -66,11 +82,9 @@ scan_file() {
         key=${trimmed#-}
         [[ $key ]] || continue
         trim "${row#*=}"
-        text=$trimmed
         dotted_key "$key"
-        [[ $hidden ]] || file_winner[$key]=$place:$number
-        judge_setting "$key" "$text" "$place:$number${hidden:+ ($hidden)}"
-    done <"$file"
+        set_key+=("$key") set_text+=("$trimmed") set_row+=("$number")
+    done <"$1"
 }
 
 # Sets `key` to the name with dots. Where a slash comes first it parts the name, and dots belong to an interface.

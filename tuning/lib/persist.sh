@@ -7,6 +7,10 @@ readonly sysctl_file=/etc/sysctl.d/90-corelane.conf limits_file=/etc/security/li
 declare -a own_path=() own_body=()
 # What became of each file: written, same, removed.
 declare -a own_outcome=()
+# What those held that were there before, and which folders were made.
+declare -a own_earlier=() own_made=()
+# Lines of others that are read after ours and say something else.
+declare -a over_key=() over_value=() over_place=()
 
 command_persist() {
     evaluate_knobs
@@ -23,7 +27,11 @@ command_persist() {
             die "$exit_failed" "${own_path[index]} cannot be written: everything is as it was before"
         fi
     done
+    find_overriding_settings
+    if [[ $unit ]]; then find_overriding_unit_files; fi
+    find_overriding_limits
     persist_report
+    [[ ${#over_key[@]} -eq 0 ]] || exit "$exit_drift"
 }
 
 # Every key that is other than it would be without us: what apply would change now, what it has changed, what our
@@ -50,7 +58,8 @@ compose_sysctl() {
         fi
         body+="# ${knob_reason[index]}"$'\n'"$key = ${knob_final[index]}"$'\n'
     done
-    if [[ $body ]]; then
+    # A file of ours that has nothing to say any more is taken away: it would be in force at the next boot.
+    if [[ $body ]] || is_own "$root$sysctl_file"; then
         own_path+=("$sysctl_file") own_body+=("$body")
     fi
     if [[ $netns == own ]]; then warn "files of /etc/sysctl.d are for the boot of a host: this is a network namespace of its own"; fi
@@ -86,7 +95,15 @@ compose_unit() {
 }
 
 compose_limits() {
-    local user body='' soft hard
+    local user body='' soft hard row
+    # Users of an earlier call keep their lines.
+    if is_own "$root$limits_file" && read_own "$root$limits_file"; then
+        local earlier=$body
+        body=
+        while read -r row; do
+            if [[ $row && " ${users[*]} " != *" ${row%% *} "* ]]; then body+=$row$'\n'; fi
+        done <<<"$earlier"
+    fi
     for user in "${users[@]}"; do
         read_user_limits "$user"
         larger_limit "${vars[nofile]}" "$had_hard"
@@ -165,9 +182,14 @@ write_own() {
             return
         fi
         own_earlier[$1]=$raw
+        if [[ ! $text ]]; then
+            own_outcome[$1]=removed
+            remove_own "$file"
+            return
+        fi
     elif [[ ! -d $folder ]]; then
         mkdir -p -- "$folder" 2>/dev/null || return 1
-        made=yes
+        made=yes own_made[$1]=yes
     fi
     read_clock
     checksum "$text"
@@ -189,11 +211,14 @@ unwrite_own() {
     for ((index = $1; index >= 0; index--)); do
         file=$root${own_path[index]}
         rm -f -- "$file.corelane-new"
-        [[ $index -lt $1 && ${own_outcome[index]} == written ]] || continue
-        if [[ ${own_earlier[index]+set} ]]; then printf '%s' "${own_earlier[index]}" >"$file"; else rm -f -- "$file"; fi
+        if [[ ${own_earlier[index]+set} ]]; then
+            mkdir -p -- "${file%/*}" && printf '%s' "${own_earlier[index]}" >"$file"
+        elif [[ ${own_outcome[index]} != same ]]; then
+            rm -f -- "$file"
+            if [[ ${own_made[index]-} ]]; then rmdir -- "${file%/*}" 2>/dev/null || true; fi
+        fi
     done
 }
-declare -A own_earlier=()
 
 command_unpersist() {
     local file index
@@ -213,12 +238,111 @@ command_unpersist() {
         file=$root${own_path[index]}
         read_own "$file"
         rm -f -- "$file.corelane-new"
-        rm -- "$file" || die "$exit_failed" "${own_path[index]} cannot be removed"
+        remove_own "$file" || die "$exit_failed" "${own_path[index]} cannot be removed"
         own_outcome[index]=removed
-        # Only a folder of ours, and only if nobody has put anything else in it.
-        if [[ $folder_made ]]; then rmdir -- "${file%/*}" 2>/dev/null || true; fi
     done
     persist_report
+}
+
+# Removes a file that read_own has just read.
+remove_own() {
+    rm -- "$1" || return 1
+    # Only a folder of ours, and only if nobody has put anything else in it.
+    if [[ $folder_made ]]; then rmdir -- "${1%/*}" 2>/dev/null || true; fi
+}
+
+add_overriding() {
+    over_key+=("$1") over_value+=("$2") over_place+=("$3")
+}
+
+# Lines of sysctl files that are read after ours and leave a key of ours worse than our line does.
+find_overriding_settings() {
+    local file index after='' number
+    declare -A kept=()
+    is_own "$root$sysctl_file" && read_settings "$root$sysctl_file" || return 0
+    for index in "${!set_key[@]}"; do kept[${set_key[index]}]=${set_text[index]}; done
+    list_sysctl_files
+    for file in "${conf_files[@]}"; do
+        if [[ $file == "$root$sysctl_file" ]]; then
+            after=yes
+        elif [[ $after ]] && read_settings "$file"; then
+            for number in "${!set_key[@]}"; do
+                if [[ ${kept[${set_key[number]}]+set} ]] &&
+                    ! is_as_good "${set_key[number]}" "${set_text[number]}" "${kept[${set_key[number]}]}"; then
+                    add_overriding "${set_key[number]}" "${set_text[number]}" "${file#"$root"}:${set_row[number]}"
+                fi
+            done
+        fi
+    done
+}
+
+# is_as_good KEY TEXT OURS: whether the knob would stay as it is at that text.
+is_as_good() {
+    local index ours theirs
+    for index in "${!knob_key[@]}"; do
+        [[ ${knob_key[index]} == "$1" ]] || continue
+        normalise "${knob_type[index]}" "$3" || return 1
+        ours=$value
+        normalise "${knob_type[index]}" "$2" || return 1
+        theirs=$value
+        merge "${knob_type[index]}" "${knob_direction[index]}" "$theirs" "$ours" && [[ $value == "$theirs" ]]
+        return
+    done
+}
+
+find_overriding_unit_files() {
+    local file soft hard ours=$root/etc/systemd/system/$unit.d/90-corelane.conf
+    read_setting "$ours" LimitNOFILE || return 0
+    soft=$had_soft hard=$had_hard
+    list_unit_files "$unit"
+    for file in "${unit_files[@]}"; do
+        if [[ $file == *.d/* && ${file##*/} > 90-corelane.conf ]] && read_setting "$file" LimitNOFILE &&
+            is_lower "$soft" "$hard"; then
+            add_overriding "$unit LimitNOFILE" "$had_soft:$had_hard" "$had_place"
+        fi
+    done
+}
+
+# is_lower SOFT HARD: whether what was read last is less than these.
+is_lower() {
+    larger_limit "$had_soft" "$1"
+    if [[ $limit != "$had_soft" ]]; then return; fi
+    larger_limit "$had_hard" "$2"
+    [[ $limit != "$had_hard" ]]
+}
+
+# Lines for our users in files of limits.d that are read after ours.
+find_overriding_limits() {
+    local file domain kind item number ours row rank place
+    for file in "$root"/etc/security/limits.d/*.conf; do
+        [[ ${file##*/} > 90-corelane.conf && -f $file && -r $file ]] || continue
+        row=0
+        while read -r domain kind item number; do
+            row=$((row + 1))
+            [[ " ${users[*]} " == *" $domain "* && ${item,,} == nofile ]] || continue
+            number=${number%%[[:blank:]#]*} place=${file#"$root"}:$row
+            read_own_limits "$domain"
+            if take_later "${kind,,}" "${number,,}"; then add_overriding "$domain $kind nofile" "$number" "$place"; fi
+        done <"$file"
+    done
+}
+
+# Whether a line for the user makes less of what our file has, which is in `own_soft` and `own_hard`.
+take_later() {
+    local -A best=([soft]=0 [hard]=0)
+    had_soft=$own_soft had_hard=$own_hard
+    take_limit "$1" "$2" 3
+    is_lower "$own_soft" "$own_hard"
+}
+
+read_own_limits() {
+    local domain kind item number
+    own_soft=0 own_hard=0
+    while read -r domain kind item number; do
+        if [[ $domain != "$1" || $item != nofile ]]; then continue; fi
+        if [[ $number == unlimited ]]; then number=infinity; fi
+        if [[ $kind == soft ]]; then own_soft=$number; else own_hard=$number; fi
+    done <"$root$limits_file"
 }
 
 persist_report() {
@@ -231,6 +355,16 @@ persist_report() {
             json_open '{'
             json_text path "${own_path[index]}"
             json_text outcome "${own_outcome[index]}"
+            json_close '}'
+        done
+        json_close ']'
+        json_key overridden
+        json_open '['
+        for index in "${!over_key[@]}"; do
+            json_open '{'
+            json_text key "${over_key[index]}"
+            json_text value "${over_value[index]}"
+            json_text place "${over_place[index]}"
             json_close '}'
         done
         json_close ']'
@@ -249,5 +383,9 @@ persist_report() {
         if [[ ${own_outcome[index]} != same && ${own_path[index]} == */systemd/* ]]; then
             say "  then: systemctl daemon-reload, and restart the service"
         fi
+    done
+    for index in "${!over_key[@]}"; do
+        show "${over_value[index]}" 60
+        say "overridden: ${over_place[index]} is read later and says ${over_key[index]} = $shown"
     done
 }

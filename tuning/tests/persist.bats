@@ -15,7 +15,10 @@ setup() {
     for kind in "${host_kinds[@]}"; do
         make_host "$kind"
         before=$(picture)
-        json_of persist --profile loadgen --connections 50000 --unit gateway.service --user app --user web >"$BATS_TEST_TMPDIR/json"
+        code=0
+        json_of persist --profile loadgen --connections 50000 --unit gateway.service --user app --user web >"$BATS_TEST_TMPDIR/json" || code=$?
+        # The list from a blog is read after our file, and wins at the next boot.
+        if [[ $kind == blog ]]; then assert_equal "$code" 1; else assert_equal "$code" 0; fi
         assert_schema persist <"$BATS_TEST_TMPDIR/json"
         if [[ $kind != container ]]; then
             run grep -v '^#' "$sysctl_file"
@@ -187,6 +190,66 @@ limits_of() {
     [[ ! -e $sysctl_file ]]
 }
 
+@test "another profile: what was kept for the one before goes, and a file with nothing left in it" {
+    on_host persist --profile latency
+    run grep -v '^#' "$sysctl_file"
+    assert_line "net.ipv4.tcp_notsent_lowat = 131072"
+    on_host persist --profile throughput
+    assert_success
+    run grep -v '^#' "$sysctl_file"
+    refute_line --partial tcp_notsent_lowat
+    assert_line "net.core.netdev_max_backlog = 4096"
+    json_of persist --profile laptop >"$BATS_TEST_TMPDIR/json"
+    assert_schema persist <"$BATS_TEST_TMPDIR/json"
+    assert_equal "$(jq -c .files "$BATS_TEST_TMPDIR/json")" '[{"path":"/etc/sysctl.d/90-corelane.conf","outcome":"removed"}]'
+    assert_equal "$(picture)" "$before"
+    # Back where it was, if what comes after it fails.
+    on_host persist --profile latency
+    earlier=$(picture)
+    cat >"$BATS_TEST_TMPDIR/env" <<'END'
+mv() { [[ ${!#} != */limits.d/* ]] && command mv "$@"; }
+END
+    BASH_ENV=$BATS_TEST_TMPDIR/env on_host persist --profile laptop --user app
+    assert_failure 5
+    assert_equal "$(picture)" "$earlier"
+}
+
+@test "users of an earlier call keep their limits" {
+    on_host persist --profile loadgen --user app
+    on_host persist --profile laptop --user web
+    run grep -v '^#' "$limits_file"
+    assert_line "app soft nofile 125512"
+    assert_line "web soft nofile 13012"
+    on_host persist --profile laptop --user app
+    run grep -v '^#' "$limits_file"
+    assert_output $'web soft nofile 13012\nweb hard nofile 524288\napp soft nofile 13012\napp hard nofile 524288'
+}
+
+@test "lines that are read after ours and say less are named, and exit 1" {
+    make_host blog
+    put etc/sysctl.conf $'net.core.somaxconn=70000\nnet.ipv4.tcp_syncookies=0'
+    put proc/sys/net/core/somaxconn 4096
+    put etc/sysctl.d/95-more.conf 'net.ipv4.ip_local_port_range = 5000 65535'
+    put etc/systemd/system/gateway.service.d/99-x.conf $'[Service]\nLimitNOFILE=1024'
+    put etc/systemd/system/gateway.service.d/98-y.conf $'[Service]\nLimitNOFILE=2000000'
+    put etc/security/limits.d/95-x.conf $'# nobody\napp hard nofile 4096\napp soft nofile 900000\nother - nofile 5\n* - nofile 7'
+    json_of persist --profile loadgen --unit gateway.service --user app >"$BATS_TEST_TMPDIR/json" || code=$?
+    assert_equal "$code" 1
+    assert_schema persist <"$BATS_TEST_TMPDIR/json"
+    run jq -r '.overridden[] | "\(.place) \(.key) \(.value)"' "$BATS_TEST_TMPDIR/json"
+    assert_output "/etc/sysctl.d/99-tuning.conf:3 net.ipv4.tcp_max_tw_buckets 5000
+/etc/sysctl.d/99-tuning.conf:4 net.ipv4.tcp_syncookies 0
+/etc/sysctl.conf:2 net.ipv4.tcp_syncookies 0
+/etc/systemd/system/gateway.service.d/99-x.conf:2 gateway.service LimitNOFILE 1024:1024
+/etc/security/limits.d/95-x.conf:2 app hard nofile 4096"
+    on_host persist --profile loadgen
+    assert_failure 1
+    assert_line "overridden: /etc/sysctl.d/99-tuning.conf:4 is read later and says net.ipv4.tcp_syncookies = 0"
+    rm "$host/etc/sysctl.d/99-tuning.conf" "$host/etc/sysctl.conf"
+    on_host persist --profile loadgen
+    assert_success
+}
+
 @test "a write that fails leaves nothing behind" {
     cat >"$BATS_TEST_TMPDIR/env" <<'END'
 mv() { [[ ${!#} != */limits.d/* ]] && command mv "$@"; }
@@ -195,6 +258,13 @@ END
     assert_failure 5
     assert_output --partial "everything is as it was before"
     assert_equal "$(picture)" "$before"
+    [[ ! -e $host/etc/systemd/system/gateway.service.d && ! -e $host/etc/security/limits.d ]] || fail "$(find "$host/etc")"
+    # What was there of ours is as it was, too.
+    on_host persist --profile loadgen --unit gateway.service --user app
+    earlier=$(picture)
+    BASH_ENV=$BATS_TEST_TMPDIR/env on_host persist --profile loadgen --connections 9000 --active 10 --unit gateway.service --user app
+    assert_failure 5
+    assert_equal "$(picture)" "$earlier"
 }
 
 @test "a signal while it writes waits for the end; after SIGKILL each file is whole or not there, and persist and unpersist go on" {
