@@ -11,7 +11,12 @@ command_apply() {
         # A file that a killed apply left empty cannot be planned for: this must not look like a host that fits.
         name_state
         refuse_interrupted
-        apply_report nothing "nothing to change: this host fits $profile"
+        count_misfits
+        if [[ $misfits -eq 0 ]]; then
+            apply_report nothing "nothing to change: this host fits $profile"
+        else
+            apply_report nothing "nothing to change that can be changed here: $misfits keys do not fit $profile"
+        fi
         return
     fi
     make_changes
@@ -147,6 +152,7 @@ apply_report() {
         json_text result "$1"
         json_maybe snapshot "$snapshot"
         changes_json
+        blocked_json
         json_end
         return
     fi

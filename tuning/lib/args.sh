@@ -26,7 +26,7 @@ declare -A takes=(
     [audit]="$sizing --knobs --format --pid --unit"
     [plan]="$sizing --knobs --format"
     [apply]="$sizing --knobs --format --state"
-    [verify]="$sizing --knobs --format"
+    [verify]="$sizing --knobs --format --pid"
     [persist]="$sizing --knobs --format --state --unit --user"
     [size]="$sizing --knobs --format --user-bytes --kernel-bytes --from"
     [rollback]="--format --state --force --forget"
@@ -43,7 +43,7 @@ Commands:
   audit                what is set, what this goal wants, what is harmful; reads only, needs no root
   plan                 what apply would change, as a unified diff
   apply                change it, after a snapshot; all of it or none of it
-  verify               exit 0 if the host still fits the profile, 1 with the drift
+  verify               exit 0 if every key still fits the profile, 1 with the drift, also where it cannot be changed
   rollback [SNAPSHOT]  the values from before an apply; the newest one if none is named
   persist, unpersist   keep the values over a reboot, or stop it
   size                 what the stated load needs: descriptors, ports, memory, queues, buffers
@@ -61,7 +61,8 @@ The goal:
 Options:
   --format text|json   --root DIR     a host in a folder: proc, sys and etc are read and written there
   --state DIR          snapshots (var/lib/corelane-tune)   --knobs DIR   other tables than ours
-  --pid PID            audit: whose limits       --unit NAME      audit, persist: a systemd service
+  --pid PID            audit, verify: whose limits
+  --unit NAME          audit, persist: a systemd service
   --user NAME          persist: descriptor limits of this user, repeatable
   --force              rollback, unpersist: also what somebody changed since
   --forget             rollback SNAPSHOT: give it up, write nothing to the host

@@ -24,24 +24,43 @@ command_plan() {
     if [[ $format == json ]]; then plan_json; else plan_text; fi
 }
 
+# What apply cannot change drifts as well: the host does not match. The limits of a process are not the host's; they
+# count where a process was named.
 command_verify() {
     evaluate_knobs
     plan_knobs
+    count_misfits
     if [[ $format == json ]]; then
         plan_json
-    elif [[ ${#change_key[@]} -eq 0 ]]; then
-        say "this host fits $profile"
-        say_blocked ''
-    else
+    elif [[ ${#change_key[@]} -gt 0 ]]; then
         say "drift from $profile:"
         plan_text
+    elif [[ $misfits -gt 0 ]]; then
+        say "drift from $profile: nothing that can be changed here, and $misfits keys that do not fit"
+        say_blocked ''
+    else
+        say "this host fits $profile"
+        say_blocked ''
     fi
-    [[ ${#change_key[@]} -eq 0 ]] || exit "$exit_drift"
+    [[ $misfits -eq 0 ]] || exit "$exit_drift"
+}
+
+# Sets `misfits` to the number of knobs that are not as the profile wants them, or cannot be told.
+count_misfits() {
+    local index
+    misfits=0
+    for index in "${!knob_key[@]}"; do
+        case ${knob_status[index]} in
+        change | blocked | unreadable) misfits=$((misfits + 1)) ;;
+        limit) if [[ $pid != self ]]; then misfits=$((misfits + 1)); fi ;;
+        esac
+    done
 }
 
 plan_text() {
     if [[ ${#change_key[@]} -eq 0 ]]; then
-        say "nothing to change for $profile"
+        count_misfits
+        say "nothing to change for $profile$( ((misfits)) && printf ' that can be changed here; %d keys do not fit' "$misfits")"
         say_blocked '# '
         return
     fi
@@ -79,11 +98,18 @@ say_blocked() {
 }
 
 plan_json() {
+    count_misfits
     json_begin
+    json_literal fits "$([[ $misfits -eq 0 ]] && printf true || printf false)"
     changes_json
+    blocked_json
+    json_end
+}
+
+blocked_json() {
+    local index
     json_key blocked
     json_open '['
-    local index
     for index in "${!knob_key[@]}"; do
         [[ ${knob_status[index]} == @(blocked|limit|unreadable) ]] || continue
         json_open '{'
@@ -94,7 +120,6 @@ plan_json() {
         json_close '}'
     done
     json_close ']'
-    json_end
 }
 
 changes_json() {
