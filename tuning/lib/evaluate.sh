@@ -22,6 +22,8 @@ evaluate_knobs() {
             knob_status[index]=observe
         elif [[ ${knob_target[index]} == - ]]; then
             knob_status[index]=unused
+        elif [[ ${knob_key[index]} == net.netfilter.nf_conntrack_max ]] && ! is_tracking; then
+            knob_status[index]=unused knob_why[index]="nothing is tracked here: no rule asks for it"
         else
             judge_knob "$index"
         fi

@@ -60,41 +60,64 @@ read_memory() {
     fi
 }
 
-# read_cgroup pids|memory: sets `cgroup_value` to the least limit from our group up to the root, or to «max»
-# where none is set.
+# read_cgroup pids|memory: sets `cgroup_value` to the least limit from our group up to the root, or to «max» where
+# none is set; `cgroup_tight` to the limit of the group that leaves the least, and `cgroup_left` to what it leaves.
 read_cgroup() {
-    local kind=$1 hierarchy controllers group folder file least=max
-    cgroup_value=max
+    local kind=$1 hierarchy controllers group folder files
+    cgroup_value=max cgroup_tight=max cgroup_left=max
     [[ -r $root/proc/self/cgroup ]] || return 0
     while IFS=: read -r hierarchy controllers group; do
-        file=
+        files=()
         if [[ $hierarchy == 0 && ! $controllers ]]; then
-            folder=$root/sys/fs/cgroup file=$kind.max
+            folder=$root/sys/fs/cgroup files=("$kind.max" "$kind.current")
             # Both versions at once.
             if [[ -d $folder/unified ]]; then folder+=/unified; fi
         elif [[ ,$controllers, == *,$kind,* ]]; then
-            folder=$root/sys/fs/cgroup/$kind file=$kind.max
-            if [[ $kind == memory ]]; then file=memory.limit_in_bytes; fi
+            folder=$root/sys/fs/cgroup/$kind files=("$kind.max" "$kind.current")
+            if [[ $kind == memory ]]; then files=(memory.limit_in_bytes memory.usage_in_bytes); fi
         fi
-        [[ $file && $group == /* && $group != *..* ]] || continue
+        [[ ${#files[@]} -gt 0 && $group == /* && $group != *..* ]] || continue
         while :; do
-            # The second version's root and the first one's «unlimited» are no limit.
-            if read_line "$folder${group%/}/$file" && is_number "$line" && ((line < 9000000000000000)) &&
-                { [[ $least == max ]] || ((line < least)); }; then
-                least=$line
-            fi
+            read_group "$folder${group%/}"
             [[ $group != / && $group ]] || break
             group=${group%/*}
         done
     done <"$root/proc/self/cgroup"
-    cgroup_value=$least
 }
+
+# read_group FOLDER: one group's limit and use.
+read_group() {
+    local limit left
+    read_line "$1/${files[0]}" || return 0
+    # The first version says «unlimited» by a number near the largest.
+    [[ ${#line} -le 19 && $line =~ ^[1-9][0-9]*$ ]] && ((line > 0 && line < formula_limit)) || return 0
+    limit=$line left=$line
+    if read_line "$1/${files[1]}" && is_number "$line"; then left=$((line < limit ? limit - line : 0)); fi
+    if [[ $cgroup_value == max ]] || ((limit < cgroup_value)); then cgroup_value=$limit; fi
+    if [[ $cgroup_left == max ]] || ((left < cgroup_left)); then cgroup_left=$left cgroup_tight=$limit; fi
+}
+
+# Whether connections are tracked here. Without a rule that asks for it nothing is, however large the table: then it
+# is empty, also after a datagram over loopback. A number that cannot be read is no reason to believe so.
+is_tracking() {
+    local file=$root/proc/sys/net/netfilter/nf_conntrack_count
+    if [[ ! $tracking ]]; then
+        tracking=yes
+        if read_line "$file" && [[ $line == 0 ]]; then
+            if is_live; then { printf . >/dev/udp/127.0.0.1/9; } 2>/dev/null; fi
+            if read_line "$file" && [[ $line == 0 ]]; then tracking=no; fi
+        fi
+    fi
+    [[ $tracking == yes ]]
+}
+tracking=
 
 # The CPUs this process may use.
 read_cores() {
     local part low high count=0 parts=()
     if read_raw "$root/proc/self/status" && [[ $raw =~ Cpus_allowed_list:[[:space:]]+([0-9,-]+) ]]; then
         cpu_list=${BASH_REMATCH[1]}
+        [[ $cpu_list =~ ^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$ ]] || cpu_list=0
         IFS=, read -r -a parts <<<"$cpu_list"
         for part in "${parts[@]}"; do
             low=${part%-*} high=${part#*-}
@@ -106,32 +129,39 @@ read_cores() {
     vars[cores]=$((count > 0 ? count : 1))
 }
 
-# Ports somebody listens on: the automatic choice of a local port must not meet them. Sets vars[listening] as a
-# list that the kernel takes.
+# Ports of services: the automatic choice of a local port must not meet them. Sets vars[listening] as a list that the
+# kernel takes. The range and the list hold for UDP too. A UDP socket does not say whether it is a service: those with
+# a port inside the range in force may have got it by that choice, and do not count.
 read_listening_ports() {
-    local address rest list=''
+    local address rest port list='' low=0 high=0
     declare -A seen=()
+    if read_raw "$root/proc/sys/net/ipv4/ip_local_port_range" && normalise range "$raw"; then read -r low high <<<"$value"; fi
     while read -r rest rest address rest; do
-        [[ $address =~ :([0-9]{1,5})$ && ! ${seen[${BASH_REMATCH[1]}]+set} ]] || continue
-        seen[${BASH_REMATCH[1]}]=yes
-        list+=${list:+,}${BASH_REMATCH[1]}
-    done < <(list_listeners)
+        if [[ $address =~ :([0-9]{1,5})$ ]]; then seen[${BASH_REMATCH[1]}]=yes; fi
+    done < <(list_sockets tcp 0A listening)
+    while read -r rest rest address rest; do
+        [[ $address =~ :([0-9]{1,5})$ ]] || continue
+        port=${BASH_REMATCH[1]}
+        if ((port < low || port > high)); then seen[$port]=yes; fi
+    done < <(list_sockets udp 07 unconnected)
+    for port in "${!seen[@]}"; do list+=${list:+,}$port; done
     normalise ports "$list" || value=
     vars[listening]=$value
 }
 
-# Lines as ss prints them. With a million connections /proc/net/tcp takes minutes to read, and so does what ss calls
-# --listening, which asks for closed sockets too; this state alone takes no time. In a folder there is only the file.
-list_listeners() {
+# list_sockets tcp|udp STATE NAME: lines as ss prints them. With a million connections /proc/net/tcp takes minutes to
+# read, and so does what ss calls --listening, which asks for closed sockets too; this state alone takes no time. In a
+# folder there is only the file.
+list_sockets() {
     if is_live && command -v ss >/dev/null; then
-        ss --no-header --tcp --numeric state listening 2>/dev/null
+        ss --no-header "--$1" --numeric state "$3" 2>/dev/null
         return
     fi
     local file number address state rest
-    for file in "$root/proc/net/tcp" "$root/proc/net/tcp6"; do
+    for file in "$root/proc/net/$1" "$root/proc/net/${1}6"; do
         [[ -f $file && -r $file ]] || continue
         while read -r number address rest state rest; do
-            if [[ $state == 0A && $address =~ :([0-9A-F]{4})$ ]]; then say "0 0 *:$((16#${BASH_REMATCH[1]}))"; fi
+            if [[ $state == "$2" && $address =~ :([0-9A-F]{4})$ ]]; then say "0 0 *:$((16#${BASH_REMATCH[1]}))"; fi
         done <"$file"
     done
 }

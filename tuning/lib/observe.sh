@@ -27,21 +27,30 @@ observe_host() {
     observe_memory
 }
 
+# Named is the group that leaves the least, as that is the first to be met.
 observe_cgroup() {
+    local needed human_left
     read_cgroup pids
-    if [[ $cgroup_value == max ]]; then
+    if [[ $cgroup_tight == max ]]; then
         note "cgroup pids.max" max ok "no limit on threads and processes"
-    elif ((cgroup_value < vars[cores] * 4 + vars[processes] * 4)); then
-        note "cgroup pids.max" "$cgroup_value" warn "threads and processes of this group; too few for the reactors"
+    elif ((cgroup_left < vars[cores] * 4 + vars[processes] * 4)); then
+        note "cgroup pids.max" "$cgroup_tight" warn "threads and processes of this group, $cgroup_left left; too few for the reactors"
     else
-        note "cgroup pids.max" "$cgroup_value" ok "threads and processes of this group"
+        note "cgroup pids.max" "$cgroup_tight" ok "threads and processes of this group, $cgroup_left left"
     fi
     read_cgroup memory
-    if [[ $cgroup_value == max ]]; then
+    if [[ $cgroup_tight == max ]]; then
         note "cgroup memory.max" max ok "no limit on memory; kernel memory of sockets counts too"
+        return
+    fi
+    needed=$((vars[connections] * (default_user_bytes + default_kernel_bytes) + vars[active] * active_user_bytes + vars[processes] * process_bytes))
+    human_bytes "$cgroup_left"
+    if ((cgroup_left < needed)); then
+        human_left=$human
+        human_bytes "$needed"
+        note "cgroup memory.max" "$cgroup_tight" warn "$human_left left, $human needed; kernel memory of sockets counts too: see size"
     else
-        human_bytes "$cgroup_value"
-        note "cgroup memory.max" "$cgroup_value" info "$human; kernel memory of sockets counts too: see size"
+        note "cgroup memory.max" "$cgroup_tight" ok "$human left; kernel memory of sockets counts too: see size"
     fi
 }
 
@@ -109,6 +118,10 @@ observe_conntrack() {
         return
     fi
     most=$line
+    if ! is_tracking; then
+        note conntrack.count 0 ok "nothing is tracked here: no rule asks for it"
+        return
+    fi
     if read_line "$root/proc/sys/net/netfilter/nf_conntrack_count" && is_number "$line" && is_number "$most"; then
         count=$line
         if ((count > most * 8 / 10)); then

@@ -4,18 +4,19 @@
 # One element each: name, number, unit, formula in words, what is there, verdict (fits, short, info).
 declare -a size_name=() size_value=() size_unit=() size_formula=() size_has=() size_verdict=()
 
-# Measured: corelane keeps 102 to 115 bytes for an idle connection (benches/results/memory.txt), the kernel 3.8 KB
-# for its socket (tcp 2368, inode 832, dentry 192, file 192, epoll item 128, ..) on Linux 6.18.
-readonly default_user_bytes=160 default_kernel_bytes=3800
+# Measured: corelane keeps 102 to 115 bytes for an idle connection (benches/results/memory.txt), the kernel 9.8 to
+# 10.1 KB for both its ends (kernel.slope in c100k.json and c1m.json) on Linux 6.18. `corelane-bench preflight` reckons
+# with the same.
+readonly default_user_bytes=160 default_kernel_bytes=5040
+# A larger number is no cost of a connection, and its product with their number might not fit into 64 bits.
+readonly most_connection_bytes=1000000
 # Assumed, not measured: what a connection that moves bytes holds in inbox and outbox, and a process beside all.
 readonly active_user_bytes=8192 process_bytes=8388608
 # From the kernel's slabs: a socket in TIME_WAIT, a handshake under way, an entry of connection tracking.
 readonly time_wait_bytes=256 handshake_bytes=320 tracked_bytes=256
 
 command_size() {
-    vars[user_bytes]=${given[user_bytes]:-$default_user_bytes}
-    vars[kernel_bytes]=${given[kernel_bytes]:-$default_kernel_bytes}
-    if [[ $measured_from ]]; then read_measured; fi
+    read_costs
     evaluate_knobs
     size_descriptors
     size_ports
@@ -25,24 +26,46 @@ command_size() {
     if [[ $format == json ]]; then size_json; else size_text; fi
 }
 
+# Sets vars[user_bytes] and vars[kernel_bytes], and `user_source` and `kernel_source` to where they are from.
+read_costs() {
+    vars[user_bytes]=$default_user_bytes user_source=default
+    vars[kernel_bytes]=$default_kernel_bytes kernel_source=default
+    if [[ $measured_from ]]; then read_measured; fi
+    if [[ ${given[user_bytes]-} ]]; then vars[user_bytes]=${given[user_bytes]} user_source=stated; fi
+    if [[ ${given[kernel_bytes]-} ]]; then vars[kernel_bytes]=${given[kernel_bytes]} kernel_source=stated; fi
+}
+
 # Takes the memory of an idle connection from a result of corelane-bench: the slope of a series of user memory, or
-# a number by name. Of several the largest counts.
+# a number by name, and the slope of the kernel's, which is that of both ends: they were on one host. Of several the
+# largest counts.
 read_measured() {
-    local text found=-1 name
+    local text found
     [[ -f $measured_from && -r $measured_from ]] || usage_error "--from $measured_from cannot be read"
     (($(stat -Lc %s -- "$measured_from") <= 67108864)) || usage_error "--from $measured_from is larger than 64 MiB"
     read_raw "$measured_from"
     text=${raw//[[:space:]]/}
-    while [[ $text =~ \"(user\":\{[^\}]*\"slope|user_bytes_per_connection|idle_per_connection|bytes_per_connection)\":([0-9]{1,9})(\.[0-9]+)?([^0-9.]|$) ]]; do
+    largest_number '(user":\{[^}]*"slope|user_bytes_per_connection|idle_per_connection|bytes_per_connection)' ||
+        usage_error "--from $measured_from holds no memory per connection (user.slope, user_bytes_per_connection, idle_per_connection)"
+    vars[user_bytes]=$found user_source=measured
+    if largest_number '(kernel":\{[^}]*"slope)'; then
+        vars[kernel_bytes]=$(((found + 1) / 2)) kernel_source=measured
+    fi
+}
+
+# Sets `found` to the largest number in `text` that has such a name.
+largest_number() {
+    local rest=$text name
+    found=-1
+    while [[ $rest =~ \"$1\":([0-9]{1,9})(\.[0-9]+)?([^0-9.]|$) ]]; do
         # Rounded up: a capacity is not reckoned from less than was measured.
         name=${BASH_REMATCH[2]}
         if [[ ${BASH_REMATCH[3]} ]]; then name=$((name + 1)); fi
         if ((name > found)); then found=$name; fi
-        text=${text#*"${BASH_REMATCH[0]}"}
+        rest=${rest#*"${BASH_REMATCH[0]}"}
     done
-    ((found >= 0)) ||
-        usage_error "--from $measured_from holds no memory per connection (user.slope, user_bytes_per_connection, idle_per_connection)"
-    vars[user_bytes]=$found
+    ((found <= most_connection_bytes)) ||
+        usage_error "--from $measured_from says $found bytes for a connection: more than $most_connection_bytes are taken for a mistake"
+    ((found >= 0))
 }
 
 # size NAME VALUE UNIT FORMULA HAS: HAS is empty where nothing bounds it.
@@ -90,7 +113,7 @@ size_descriptors() {
 
 # Only the side that connects needs ports.
 size_ports() {
-    local low=32768 high=60999 ports wide=55296 reserved=0 part list=()
+    local low=32768 high=60999 ports wide reserved list=()
     knob_now net.ipv4.ip_local_port_range 1
     if is_number "$has"; then
         low=$has
@@ -99,9 +122,10 @@ size_ports() {
     fi
     knob_now net.ipv4.ip_local_reserved_ports 1
     IFS=, read -r -a list <<<"$has"
-    for part in "${list[@]}"; do
-        if ((${part#*-} >= low && ${part%-*} <= high)); then reserved=$((reserved + ${part#*-} - ${part%-*} + 1)); fi
-    done
+    count_reserved 10240 65535
+    wide=$((55296 - reserved))
+    ((wide > 0)) || wide=1
+    count_reserved "$low" "$high"
     ports=$((high - low + 1 - reserved))
     ((ports > 0)) || ports=1
     size source_addresses $(((vars[connections] + ports - 1) / ports)) addresses \
@@ -109,6 +133,17 @@ size_ports() {
     size source_addresses_wide $(((vars[connections] + wide - 1) / wide)) addresses "the same with 10240-65535: $wide ports" ''
     size outgoing_rate $((ports / 60)) connections/s \
         "$ports ports / 60 s of TIME_WAIT, for each source and destination, if we close first and tcp_tw_reuse is off" ''
+}
+
+# Sets `reserved` to how many ports of `list` are from LOW to HIGH.
+count_reserved() {
+    local part first last
+    reserved=0
+    for part in "${list[@]}"; do
+        first=$((${part%-*} > $1 ? ${part%-*} : $1))
+        last=$((${part#*-} < $2 ? ${part#*-} : $2))
+        if ((last >= first)); then reserved=$((reserved + last - first + 1)); fi
+    done
 }
 
 size_queues() {
@@ -122,7 +157,7 @@ size_queues() {
     size handshakes $((vars[rate] * vars[rtt_us] / 1000000 + 1)) connections \
         "${vars[rate]} a second x one round trip, in the SYN queue" "$has"
     knob_now net.netfilter.nf_conntrack_max 1
-    if [[ $has ]]; then
+    if [[ $has ]] && is_tracking; then
         size tracked $((vars[connections] + vars[rate] * 120 + 65536)) entries \
             "${vars[connections]} connections + ${vars[rate]} a second x 120 s, + 65536; now: nf_conntrack_max" "$has"
     fi
@@ -148,12 +183,12 @@ size_memory() {
     kernel=$((vars[connections] * vars[kernel_bytes]))
     buffers=$((vars[tcp_pages] * vars[page]))
     knob_now net.netfilter.nf_conntrack_max 1
-    if [[ $has ]]; then tracked=$(((vars[connections] + vars[rate] * 120) * tracked_bytes)); fi
+    if [[ $has ]] && is_tracking; then tracked=$(((vars[connections] + vars[rate] * 120) * tracked_bytes)); fi
     rest=$((vars[time_wait] * time_wait_bytes + vars[accept_queue] * handshake_bytes + tracked))
     total=$(((user + kernel + buffers + rest) * (100 + vars[headroom]) / 100))
     size memory_user "$user" bytes \
-        "${vars[connections]} x ${vars[user_bytes]} + ${vars[active]} active x $active_user_bytes (assumed) + ${vars[processes]} processes x $process_bytes (assumed)" ''
-    size memory_kernel_sockets "$kernel" bytes "${vars[connections]} x ${vars[kernel_bytes]}; both ends on one host cost twice that, and some" ''
+        "${vars[connections]} x ${vars[user_bytes]} ($user_source) + ${vars[active]} active x $active_user_bytes (assumed) + ${vars[processes]} processes x $process_bytes (assumed)" ''
+    size memory_kernel_sockets "$kernel" bytes "${vars[connections]} x ${vars[kernel_bytes]} ($kernel_source); both ends on one host cost twice that, and some" ''
     size memory_tcp_buffers "$buffers" bytes "${vars[tcp_pages]} pages, if all of them fill" ''
     size memory_queues "$rest" bytes "TIME_WAIT x $time_wait_bytes + accept queue x $handshake_bytes + tracked x $tracked_bytes" ''
     size memory "$total" bytes "all of these + ${vars[headroom]}%; now: memory of the host or the group" "${vars[memory]}"
@@ -195,7 +230,8 @@ size_json() {
     json_open '{'
     json_literal user_bytes "${vars[user_bytes]}"
     json_literal kernel_bytes "${vars[kernel_bytes]}"
-    json_literal measured "$([[ $measured_from || ${given[user_bytes]-} ]] && printf true || printf false)"
+    json_text user_source "$user_source"
+    json_text kernel_source "$kernel_source"
     json_close '}'
     json_key sizes
     json_open '['

@@ -40,6 +40,28 @@ finds() {
     assert_equal "$stored" $'4096\t16777216\t16777216'
 }
 
+@test "what apply and persist write is nothing that the audit calls harmful" {
+    for profile in "${all_profiles[@]}"; do
+        make_host bare
+        # Everything as low as somebody may have put it.
+        while IFS=$'\t' read -r key type _; do
+            case $type in
+            int) [[ $key == RLIMIT* ]] || put "proc/sys/${key//.//}" 1 ;;
+            vector) put "proc/sys/${key//.//}" $'4096\t65536\t65536' ;;
+            esac
+        done < <(grep -v '^#' "$tuning/knobs/knobs.tsv")
+        put proc/sys/net/ipv4/tcp_mem $'1\t2\t3'
+        "$tune" apply --root "$host" --profile "$profile" --connections 2000 --active 20 --rate 10 >/dev/null
+        "$tune" persist --root "$host" --profile "$profile" --connections 2000 --active 20 --rate 10 >/dev/null
+        # What a profile wants nothing of stays as it was; what it writes is judged where it stands and in force.
+        ours=$(cut -f 1 "$host"/var/lib/corelane-tune/snapshots/*/values)
+        run jq -r --arg ours "$ours" '
+            .harmful[] | select((.place | startswith("/etc")) or (.key | IN($ours | split("\n")[])))
+            | "\(.severity) \(.key) = \(.value) (\(.place))"' <(json_of audit --profile "$profile" --connections 2000 --active 20 --rate 10)
+        assert_output ''
+    done
+}
+
 @test "a plain host has nothing to be found" {
     make_host debian12
     finds

@@ -152,7 +152,7 @@ setup() {
     assert_success
     assert_line --index 0 -- "--- now"
     assert_line --index 1 -- "+++ loadgen"
-    assert_line --partial "raise to 540000+200000"
+    assert_line --partial "raise to max(65536,540000+200000)"
     assert_line -- "+net.ipv4.tcp_max_tw_buckets = 740000"
     printf '%s\n' "$output" | grep -v '^# not done' >"$BATS_TEST_TMPDIR/diff"
     sed -n 's/^-\([^-]\)/\1/p' "$BATS_TEST_TMPDIR/diff" >"$BATS_TEST_TMPDIR/file"
@@ -189,6 +189,65 @@ setup() {
     get net.ipv4.ip_local_reserved_ports
     # 11111 listens as well, on IPv4; 8080 is below the range, and 40960 was in it before.
     assert_equal "$stored" "9148,11111,20000-20010,61001"
+}
+
+@test "UDP services outside the range in force are reserved too; sockets inside it may be anybody's" {
+    make_host debian12
+    # 20001 on IPv4, 61002 on IPv6; 40961 is inside; 20009 is connected.
+    put proc/net/udp $'  sl  local_address rem_address   st\n   0: 00000000:4E21 00000000:0000 07 0\n   1: 00000000:A001 00000000:0000 07 0\n   2: 0100007F:4E29 0100007F:0035 01 0'
+    put proc/net/udp6 $'  sl  local_address rem_address   st\n   0: 00000000000000000000000000000000:EE4A 0:0000 07 0'
+    on_host apply --profile loadgen
+    assert_success
+    get net.ipv4.ip_local_reserved_ports
+    assert_equal "$stored" "11111,20001,61002"
+    # What gets a port of the wider range afterwards is not drift.
+    put proc/net/udp $'  sl  local_address rem_address   st\n   0: 00000000:2B70 00000000:0000 07 0'
+    on_host verify --profile loadgen
+    assert_success
+}
+
+@test "CPUs that make no sense are one CPU" {
+    make_host debian12
+    for list in 0- - 0,,1 1- 3- -2 0-1- 99999999999999999999; do
+        put proc/self/status $'Name:\tbash\nCpus_allowed_list:\t'"$list"
+        assert_equal "$(json_of audit --profile laptop | jq .host.cores)" 1
+        on_host nic lo
+        assert_failure 4
+    done
+}
+
+@test "connection tracking that tracks nothing needs no larger table" {
+    make_host bare
+    put proc/sys/net/netfilter/nf_conntrack_max 1000
+    put proc/sys/net/netfilter/nf_conntrack_count 0
+    json_of audit --profile idle-c100k >"$BATS_TEST_TMPDIR/json"
+    run jq -r '.knobs[] | select(.key == "net.netfilter.nf_conntrack_max") | .status, .why' "$BATS_TEST_TMPDIR/json"
+    assert_output $'unused\nnothing is tracked here: no rule asks for it'
+    run jq -r '.sizes[] | select(.name == "tracked")' <(json_of size --profile idle-c100k)
+    assert_output ''
+    # One that is, or a count that cannot be read.
+    for text in 1 garbage; do
+        put proc/sys/net/netfilter/nf_conntrack_count "$text"
+        run jq -r '.knobs[] | select(.key == "net.netfilter.nf_conntrack_max") | .becomes' <(json_of audit --profile idle-c100k)
+        assert_output 285536
+    done
+}
+
+@test "groups: named is the one that leaves the least; sizing takes the least limit" {
+    make_host debian12
+    put proc/self/cgroup 0::/slice/app
+    put sys/fs/cgroup/slice/memory.max 64000000000
+    put sys/fs/cgroup/slice/memory.current 63900000000
+    put sys/fs/cgroup/slice/app/memory.max 4000000000
+    put sys/fs/cgroup/slice/app/memory.current 1000000000
+    put sys/fs/cgroup/slice/pids.max 100
+    put sys/fs/cgroup/slice/pids.current 98
+    put sys/fs/cgroup/slice/app/pids.max 50
+    json_of audit --profile laptop >"$BATS_TEST_TMPDIR/json"
+    run jq -r '.inputs.memory, (.observations[] | select(.name | startswith("cgroup")) | "\(.name) \(.value) \(.verdict)")' "$BATS_TEST_TMPDIR/json"
+    assert_output $'4000000000\ncgroup pids.max 100 warn\ncgroup memory.max 64000000000 ok'
+    run jq -r '.observations[] | select(.name == "cgroup memory.max") | "\(.verdict) \(.meaning)"' <(json_of audit --profile idle-c100k)
+    assert_output --partial "warn 95.3 MiB left, "
 }
 
 @test "half a /proc: what cannot be read is told and never written" {

@@ -179,8 +179,9 @@ limits_of() {
     on_host apply --profile loadgen
     on_host persist --profile loadgen --user app
     assert_success
-    assert_equal "$(grep -c 'app .* nofile 125512' "$limits_file")" 2
-    assert_equal "$(sed -n 's/^fs.nr_open = //p' "$sysctl_file")" 125512
+    run grep '^app' "$limits_file"
+    assert_output $'app soft nofile 125512\napp hard nofile 524288'
+    assert_equal "$(sed -n 's/^fs.nr_open = //p' "$sysctl_file")" 1048576
 }
 
 @test "a host that fits needs no file" {

@@ -35,9 +35,18 @@ sized() {
     sized source_addresses --profile loadgen --connections 100000
     assert_output "6 info"
     sized source_addresses_wide --profile loadgen --connections 100000
-    assert_output "2 info"
+    assert_output "3 info"
     sized outgoing_rate --profile loadgen
     assert_output "303 info"
+    # Only what a reserved range shares with the other counts: 28232 - 7233, 28232 - 233, all but one, none.
+    for pair in "10000-40000 20999" "32000-33000 27999" "1-32767,32769-65535 1" "1-32767,61000-65535 28232"; do
+        put proc/sys/net/ipv4/ip_local_reserved_ports "${pair% *}"
+        run jq -r '.sizes[] | select(.name == "source_addresses") | .formula' <(json_of size --profile loadgen)
+        assert_output --partial "connections / ${pair#* } ports in 32768-60999"
+    done
+    put proc/sys/net/ipv4/ip_local_reserved_ports 10000-40000
+    run jq -r '.sizes[] | select(.name == "source_addresses_wide") | .value' <(json_of size --profile loadgen)
+    assert_output 4
 }
 
 @test "queues: arrivals times the pause, and what TIME_WAIT keeps" {
@@ -73,13 +82,41 @@ sized() {
     sized memory_user "${goal[@]}" --user-bytes 115
     assert_output "198886080 info"
     sized memory_kernel_sockets "${goal[@]}"
-    assert_output "3800000000 info"
+    assert_output "5040000000 info"
     sized memory_kernel_sockets "${goal[@]}" --kernel-bytes 5000
     assert_output "5000000000 info"
     sized memory "${goal[@]}"
     assert_output --partial fits
-    sized memory "${goal[@]}" --memory 3G
+    sized memory "${goal[@]}" --memory 4G
     assert_output --partial short
+}
+
+@test "the kernel's cost comes from the result too: half of what both ends took" {
+    result=$BATS_TEST_TMPDIR/result.json
+    # cost ARGUMENTS..: of a connection, and where it is from.
+    cost() { run jq -c '.per_connection | [.user_bytes, .user_source, .kernel_bytes, .kernel_source]' <(json_of size --profile laptop "$@"); }
+    cost
+    assert_output '[160,"default",5040,"default"]'
+    cost --from "$tuning/../benches/results/c100k.json"
+    assert_output '[111,"measured",4885,"measured"]'
+    cost --from "$tuning/../benches/results/c100k.json" --kernel-bytes 9000
+    assert_output '[111,"measured",9000,"stated"]'
+    cost --user-bytes 77
+    assert_output '[77,"stated",5040,"default"]'
+    printf '{"user_bytes_per_connection":5,"kernel":{"slope":-3.5}}' >"$result"
+    cost --from "$result"
+    assert_output '[5,"measured",5040,"default"]'
+    # A cost that no connection has would overflow what is reckoned from it.
+    for text in '{"user_bytes_per_connection":999999999}' '{"user_bytes_per_connection":1000000.5}' \
+        '{"user_bytes_per_connection":1,"kernel":{"slope":999999999}}'; do
+        printf '%s' "$text" >"$result"
+        on_host size --profile laptop --from "$result" --connections 1000000000
+        assert_failure 2
+        assert_output --partial "more than 1000000 are taken for a mistake"
+    done
+    printf '{"user_bytes_per_connection":1000000}' >"$result"
+    sized memory_user --profile laptop --from "$result" --connections 1000000000 --active 0
+    assert_output "1000000008388608 info"
 }
 
 @test "the cost can come from a result of corelane-bench, whatever else is in it" {

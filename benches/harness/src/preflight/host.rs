@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::cgroup::{self, Bounded};
 use crate::limits;
@@ -29,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) ports: (u16, u16),
     /// Bytes that can be had without swapping.
     pub(crate) memory: Option<u64>,
+    /// All memory there is, in pages.
+    pub(crate) memory_pages: Option<u64>,
     pub(crate) cgroup_memory: Option<Bounded>,
     pub(crate) cgroup_pids: Option<Bounded>,
     /// Processes and threads of this user.
@@ -82,7 +85,8 @@ impl Host {
             file_max,
             epoll_watches: one("fs/epoll/max_user_watches"),
             ports: limits::ephemeral_ports_in(&root.join("proc/sys/net/ipv4/ip_local_port_range"))?,
-            memory: memory_available(root),
+            memory: meminfo(root, "MemAvailable:"),
+            memory_pages: meminfo(root, "MemTotal:").map(|bytes| bytes / page_bytes()),
             cgroup_memory: cgroup::memory(root),
             cgroup_pids: cgroup::pids(root),
             processes: None,
@@ -112,11 +116,17 @@ fn numbers<T: FromStr>(path: &Path) -> Option<Vec<T>> {
     (!numbers.is_empty()).then_some(numbers)
 }
 
-fn memory_available(root: &Path) -> Option<u64> {
+/// A line of `/proc/meminfo` in bytes.
+fn meminfo(root: &Path, name: &str) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+fn page_bytes() -> u64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|page| u64::try_from(page).ok()).filter(|&page| page > 0).unwrap_or(4_096)
 }
 
 /// Whether a connection over loopback is tracked: one is made, and the table looked at.
@@ -149,6 +159,7 @@ pub(super) mod tests {
             epoll_watches: Some(1 << 30),
             ports: (32_768, 60_999),
             memory: Some(1 << 40),
+            memory_pages: Some(1 << 28),
             cgroup_memory: None,
             cgroup_pids: None,
             processes: None,
@@ -195,6 +206,7 @@ pub(super) mod tests {
         let host = Host::read_from(&root, (1_024, 20_000)).unwrap();
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(host.file_max, Some(Bounded { limit: 2_466_177, used: 1_504 }));
+        assert_eq!(host.memory_pages, Some(100 * 1_024 / page_bytes()));
         assert_eq!((host.port_count(), host.memory), (28_232, Some(23_508 * 1_024)));
         assert_eq!((host.packet_backlog, host.wave()), (Some(1_000), Some(250)));
         assert_eq!(host.tcp_mem, Some([287_901, 383_868, 575_802]));

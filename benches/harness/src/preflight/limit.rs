@@ -8,8 +8,8 @@ use super::layout::Layout;
 use crate::output::format::{bytes, count};
 
 /// What the kernel keeps for one end of an idle connection over loopback: socket, file, directory entry, epoll's
-/// entry. Measured: 9.8 KB a pair, on Linux 6.18.
-pub(crate) const KERNEL_BYTES_PER_END: u64 = 4_900;
+/// entry. Measured: 9.8 to 10.1 KB a pair, on Linux 6.18. `corelane-tune size` reckons with the same.
+pub(crate) const KERNEL_BYTES_PER_END: u64 = 5_040;
 
 /// What corelane keeps in the server for a connection, at most.
 const SERVER_BYTES: u64 = 160;
@@ -28,6 +28,13 @@ const THREADS: u64 = 4;
 
 /// What a queue of connections that nobody has accepted should hold: what corelane asks for.
 const BACKLOG: u64 = 4_096;
+
+/// Below these `corelane-tune audit` calls a value lowered, and above this one a queue of packets mere delay: what it
+/// calls harmful is not advised here.
+const LEAST_FILE_MAX: u64 = 262_144;
+const LEAST_NR_OPEN: u64 = 1 << 20;
+const LEAST_CONNTRACK: u64 = 65_536;
+const MOST_PACKETS: u64 = 100_000;
 
 /// Which ends of the connections are on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -167,12 +174,13 @@ fn descriptors(host: &Host, need: &Need<'_>, totals: &Totals) -> Vec<Limit> {
     if let Some(nr_open) = host.nr_open {
         let limit = Limit::new("fs.nr_open", "what RLIMIT_NOFILE can be raised to", nr_open, needed);
         let is_lower = needed > nr_open && needed > hard;
-        limits.push(limit.exceeded(is_lower, verdict, || sysctl("fs.nr_open", needed)).around(way));
+        limits.push(limit.exceeded(is_lower, verdict, || sysctl("fs.nr_open", needed.max(LEAST_NR_OPEN))).around(way));
     }
     if let Some(files) = host.file_max {
         let needed = files.used + totals.ends + totals.processes * 64;
         let limit = Limit::new("fs.file-max", "open files of the system", files.limit, needed);
-        limits.push(limit.exceeded(needed > files.limit, Verdict::Lacking, || sysctl("fs.file-max", needed)));
+        let advice = || sysctl("fs.file-max", needed.max(LEAST_FILE_MAX));
+        limits.push(limit.exceeded(needed > files.limit, Verdict::Lacking, advice));
     }
     if let Some(watches) = host.epoll_watches {
         let name = "fs.epoll.max_user_watches";
@@ -262,7 +270,8 @@ fn network(host: &Host, need: &Need<'_>, totals: &Totals) -> Vec<Limit> {
             if conntrack.is_tracking { "tracked connections" } else { "connections; none is tracked now" };
         let limit = Limit::new(name, unit, conntrack.table.limit, needed);
         limits.push(limit.exceeded(needed > conntrack.table.limit, Verdict::Lacking, || {
-            format!("{}, or exempt the port: `nft add rule .. notrack`", sysctl(name, needed))
+            let raised = sysctl(name, needed.max(LEAST_CONNTRACK));
+            format!("{raised}, or exempt the port: `nft add rule .. notrack`")
         }));
     }
     if let Some(current) = host.somaxconn.filter(|_| need.role != Role::Client) {
@@ -285,30 +294,36 @@ fn network(host: &Host, need: &Need<'_>, totals: &Totals) -> Vec<Limit> {
         let verdict = if is_paced { Verdict::Around } else { Verdict::Slower };
         let advice = || {
             let dropped = if is_paced { "" } else { "; a packet that is dropped is sent again, later" };
-            format!(
-                "{}, so that every connection can have a message under way{dropped}",
-                sysctl(name, needed)
-            )
+            let raised = sysctl(name, needed.min(MOST_PACKETS));
+            if needed <= MOST_PACKETS {
+                return format!("{raised}, so that every connection can have a message under way{dropped}");
+            }
+            let raise = if packets < MOST_PACKETS { format!("{raised} at most, and ") } else { String::new() };
+            let most = MOST_PACKETS / PACKETS_PER_REQUEST;
+            format!("{raise}no more than {most} messages under way: a longer queue is delay{dropped}")
         };
         limits.push(limit.exceeded(needed > packets, verdict, advice).around(|| {
             format!("{} messages are under way at a time, connection after connection", count(in_flight))
         }));
     }
-    if let Some([low, pressure, high]) = host.tcp_mem {
-        let name = "net.ipv4.tcp_mem";
-        let unit = "pages, the third value; a page for each end with data under way, none for an idle one";
-        let limit = Limit::new(name, unit, format!("{low} {pressure} {high}"), totals.ends);
-        limits.push(limit.exceeded(totals.ends > high, Verdict::Slower, || {
-            let needed = totals.ends;
-            format!(
-                "if all send at once: `sysctl -w net.ipv4.tcp_mem=\"{} {} {needed}\"`; below it the kernel \
-                 shrinks windows, and still takes a message of less than 4 KiB on each connection",
-                needed / 2,
-                needed / 4 * 3
-            )
-        }));
-    }
+    limits.extend(host.tcp_mem.map(|pages| tcp_mem(host, pages, totals)));
     limits
+}
+
+fn tcp_mem(host: &Host, [low, pressure, high]: [u64; 3], totals: &Totals) -> Limit {
+    let name = "net.ipv4.tcp_mem";
+    let unit = "pages, the third value; a page for each end with data under way, none for an idle one";
+    let limit = Limit::new(name, unit, format!("{low} {pressure} {high}"), totals.ends);
+    limit.exceeded(totals.ends > high, Verdict::Slower, || {
+        let below = "the kernel shrinks windows, and still takes a message of less than 4 KiB on each connection";
+        // A quarter of memory at most: the rest of the host needs it. A sixteenth is the kernel's own choice, about.
+        let needed = host.memory_pages.map_or(totals.ends, |all| totals.ends.clamp(all / 16, all / 4));
+        if needed <= high {
+            return format!("fewer messages under way, or more memory: where the pages end, {below}");
+        }
+        let (first, second) = (needed / 2, needed / 4 * 3);
+        format!("if all send at once: `sysctl -w {name}=\"{first} {second} {needed}\"`; below it {below}")
+    })
 }
 
 fn sysctl(name: &str, value: u64) -> String {

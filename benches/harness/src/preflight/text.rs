@@ -206,6 +206,42 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_advised_that_hurts() {
+        let mut host = host(20_000);
+        host.memory_pages = Some(2_000_000);
+        host.nr_open = Some(20_000);
+        host.file_max = Some(Bounded { limit: 1_000, used: 500 });
+        host.conntrack = Some(Conntrack { table: Bounded { limit: 100, used: 10 }, is_tracking: true });
+        host.packet_backlog = Some(1_000);
+        host.tcp_mem = Some([1, 2, 3]);
+        let advice = |host: &Host, connections, name| {
+            limit(&report(host, connections, Role::Both), name).advice.clone().unwrap()
+        };
+        let expected = [
+            ("fs.nr_open", "fs.nr_open=1048576"),
+            ("fs.file-max", "fs.file-max=262144"),
+            ("net.netfilter.nf_conntrack_max", "nf_conntrack_max=65536"),
+            ("net.core.netdev_max_backlog", "netdev_max_backlog=100000"),
+            ("net.ipv4.tcp_mem", "tcp_mem=\"62500 93750 125000\""),
+        ];
+        for (name, words) in expected {
+            let told = advice(&host, 25_000, name);
+            assert!(told.contains(words), "{told}");
+        }
+        let million = |name| advice(&host, 1_000_000, name);
+        let backlog = million("net.core.netdev_max_backlog");
+        assert!(backlog.contains("=100000` at most, and no more than 25000 messages"), "{backlog}");
+        assert!(million("net.ipv4.tcp_mem").contains("tcp_mem=\"250000 375000 500000\""));
+        // What is as high as it should ever be is not raised.
+        host.packet_backlog = Some(100_000);
+        host.tcp_mem = Some([250_000, 375_000, 500_000]);
+        for name in ["net.core.netdev_max_backlog", "net.ipv4.tcp_mem"] {
+            let told = advice(&host, 1_000_000, name);
+            assert!(!told.contains("sysctl"), "{told}");
+        }
+    }
+
+    #[test]
     fn a_table_that_tracks_nothing_is_no_limit() {
         let mut host = host(20_000);
         host.conntrack = Some(Conntrack { table: Bounded { limit: 1, used: 0 }, is_tracking: false });
