@@ -121,15 +121,7 @@ audit_knob_json() {
     json_text scope "${knob_scope[index]}"
     case ${knob_status[index]} in
     missing | unreadable) json_literal current null ;;
-    *)
-        # A number too large to reckon with is shown as the kernel does.
-        trim "${knob_raw[index]}"
-        if [[ ${knob_current[index]} == 999999999999999999 && $trimmed != unlimited ]]; then
-            json_text current "$trimmed"
-        else
-            json_text current "${knob_current[index]}"
-        fi
-        ;;
+    *) json_text current "${knob_current[index]}" ;;
     esac
     json_maybe default "${knob_default[index]}"
     if [[ ${knob_status[index]} == @(ok|change|blocked|limit) ]]; then

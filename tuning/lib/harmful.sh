@@ -125,15 +125,16 @@ judge_missing() {
 
 # rule_matches RULE TEXT: `any`, or a field against a formula.
 rule_matches() {
-    local rule=$1 fields=() field
+    local rule=$1 fields=() field value
     [[ $rule != any ]] || return 0
     read -r -a fields <<<"$2"
     field=${fields[${rule:0:1} - 1]-}
-    is_number "$field" || return 1
+    value=$field
+    normalise_int || return 1
     formula "${rule:2}" || return 1
     case ${rule:1:1} in
-    '<') ((field < result)) ;;
-    '>') ((field > result)) ;;
+    '<') less "$field" "$result" ;;
+    '>') less "$result" "$field" ;;
     esac
 }
 

@@ -224,7 +224,7 @@ plan_flow_table() {
 # plan_table KEY ENTRIES WHY: a table is only made larger.
 plan_table() {
     key_path "$1"
-    if read_raw "$path" && normalise int "$raw" && ((value >= $2)); then return; fi
+    if read_raw "$path" && normalise int "$raw" && ! less "$value" "$2"; then return; fi
     plan_file "$1" int "$2" "$3"
 }
 

@@ -88,6 +88,8 @@ knob_now() {
         if [[ ${knob_key[index]} == "$1" && ${knob_current[index]} ]]; then
             read -r -a fields <<<"${knob_current[index]}"
             has=${fields[$2 - 1]-}
+            # «No limit», in a number that can be reckoned with.
+            if [[ $has =~ ^[0-9]{19,}$ ]]; then has=999999999999999999; fi
         fi
     done
 }

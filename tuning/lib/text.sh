@@ -16,7 +16,7 @@ show() {
 # Sets `shown` to a value for people: the kernel's «no limit» in words, an empty list so that it is seen.
 show_value() {
     show "$1" "${2:-200}"
-    if [[ $shown == 999999999999999999 ]]; then shown='no limit'; fi
+    if [[ $shown =~ ^[1-9][0-9]{17,19}$ ]] && ! less "$shown" 999999999999999999; then shown='no limit'; fi
     if [[ ! $shown ]]; then shown='(empty)'; fi
 }
 

@@ -20,12 +20,20 @@ normalise() {
     esac
 }
 
+# Some keys may hold -1. The kernel says «no limit» with numbers up to that of an unsigned long, which bash cannot
+# reckon with: they are compared as texts and never put another way.
 normalise_int() {
-    # Some keys may hold -1; none may be that large.
-    [[ $value =~ ^-?(0|[1-9][0-9]*)$ ]] || return 1
-    # The kernel's largest unsigned long says «no limit»: it does not fit, and means the largest number here.
-    if [[ ${#value} -gt 18 && $value != -* ]]; then value=999999999999999999; fi
-    [[ ${#value} -le 19 ]]
+    [[ $value =~ ^(-?(0|[1-9][0-9]{0,18})|[1-9][0-9]{19})$ ]]
+}
+
+# Whether an integer is less than another.
+less() {
+    case $1:$2 in
+    -*:-*) less "${2#-}" "${1#-}" ;;
+    -*:*) return 0 ;;
+    *:-*) return 1 ;;
+    *) [[ ${#1} -lt ${#2} ]] || [[ ${#1} -eq ${#2} && $1 < $2 ]] ;;
+    esac
 }
 
 normalise_vector() {
@@ -134,9 +142,9 @@ merge_fields() {
         if [[ $want == . ]]; then
             want=$have
         elif [[ $1 == raise ]]; then
-            want=$((have > want ? have : want))
+            if less "$want" "$have"; then want=$have; fi
         elif [[ $1 == lower ]]; then
-            want=$((have < want ? have : want))
+            if less "$have" "$want"; then want=$have; fi
         fi
         joined+="${joined:+ }$want"
     done

@@ -66,7 +66,8 @@ is() {
 @test "values: one form for each, and what is none is refused" {
     is int $' 5\n' 5
     is int -1 -1
-    is int 18446744073709551615 999999999999999999
+    is int 18446744073709551615 18446744073709551615
+    is vector $'1\t9223372036854775807' '1 9223372036854775807'
     is vector $'4096\t131072\t6291456\n' '4096 131072 6291456'
     is range $'32768\t60999' '32768 60999'
     is ports $'\n' ''
@@ -78,7 +79,7 @@ is() {
     is choice never never
     is word bbr bbr
     local pair
-    for pair in int: int:x int:1.5 int:08 'int:1 2' vector: 'vector:1 a' 'range:1' 'range:1 2 3' ports:70000 ports:5-2 ports:a \
+    for pair in int: int:x int:1.5 int:08 'int:1 2' int:123456789012345678901 int:-12345678901234567890 vector: 'vector:1 a' 'range:1' 'range:1 2 3' ports:70000 ports:5-2 ports:a \
         mask:xyz 'word:a b' 'choice:a b'; do
         ! normalise "${pair%%:*}" "${pair#*:}" || fail "$pair was taken as '$value'"
     done
@@ -93,6 +94,12 @@ becomes() {
 @test "values: each direction goes one way only" {
     becomes int raise 5 3 5
     becomes int raise 3 5 5
+    becomes int raise 18446744073709551615 5 18446744073709551615
+    becomes int lower 18446744073709551615 131072 131072
+    becomes int raise -1 5 5
+    becomes int lower -1 5 -1
+    becomes int raise -5 -3 -3
+    becomes vector raise '90000 120000 9223372036854775807' '. 250000 500000' '90000 250000 9223372036854775807'
     becomes int lower 5 3 3
     becomes int lower 3 5 3
     becomes int set 3 5 5

@@ -179,6 +179,20 @@ setup() {
     assert_equal "$stored" "5000 65535"
 }
 
+@test "a field that bash cannot reckon with stays as it is" {
+    make_host debian12
+    put proc/sys/net/ipv4/tcp_mem $'90000\t120000\t9223372036854775807'
+    put proc/sys/net/ipv4/tcp_max_tw_buckets 18446744073709551615
+    on_host apply --profile loadgen --connections 200000 --rate 9000
+    assert_success
+    get net.ipv4.tcp_mem
+    assert_equal "$stored" "90000 161221 9223372036854775807"
+    get net.ipv4.tcp_max_tw_buckets
+    assert_equal "$stored" 18446744073709551615
+    on_host verify --profile loadgen --connections 200000 --rate 9000
+    assert_success
+}
+
 @test "ports in use that a wider range would cover are reserved, beside those that are" {
     make_host debian12
     put proc/sys/net/ipv4/ip_local_reserved_ports 9148,20000-20010

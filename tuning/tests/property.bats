@@ -12,7 +12,7 @@ setup() {
 
 # Sets `drawn` to a value for a key of a type, plausible or not.
 draw() {
-    local sizes=(0 1 2 60 128 1000 4096 65535 131072 1048576 4294967295)
+    local sizes=(0 1 2 60 128 1000 4096 65535 131072 1048576 4294967295 9223372036854775807 18446744073709551615)
     local one=${sizes[RANDOM % ${#sizes[@]}]} two=${sizes[RANDOM % ${#sizes[@]}]} three=${sizes[RANDOM % ${#sizes[@]}]}
     case $1 in
     int) drawn=$one ;;
