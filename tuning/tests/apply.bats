@@ -174,6 +174,27 @@ END
     done
 }
 
+@test "SIGKILL in a rollback, at any write, before or after it: the next one goes on" {
+    on_host apply --profile loadgen
+    writes=$(grep -c "^done" "$state"/snapshots/*/journal)
+    for ((KILL_AT = 1; KILL_AT <= writes; KILL_AT++)); do
+        for KILL_WHEN in before after; do
+            export KILL_SIGNAL=KILL KILL_AT KILL_WHEN
+            BASH_ENV=$tuning/tests/kill_at.bash on_host rollback
+            assert_equal "$status" 137
+            on_host rollback
+            assert_success
+            assert_equal "$(picture)" "$before"
+            on_host apply --profile loadgen
+            assert_success
+        done
+    done
+    # A signal that can wait does.
+    KILL_SIGNAL=TERM KILL_AT=2 KILL_WHEN=after BASH_ENV=$tuning/tests/kill_at.bash on_host rollback
+    assert_success
+    assert_equal "$(picture)" "$before"
+}
+
 @test "a list of more than a page: read whole, written in pieces that end with an entry, repaired from between two" {
     list=$(seq -s, 1501 2 5501)
     put proc/sys/net/ipv4/ip_local_reserved_ports "$list"

@@ -49,3 +49,14 @@ setup() {
         grep -qxF "$key" <<<"$found" || fail "$key was not found"
     done < <(grep -v '^#' "$tuning/knobs/harmful.tsv" | cut -f 1)
 }
+
+@test "the schema tells its kinds apart: a document fits one of them, and nothing else fits any" {
+    make_host debian12
+    json_of plan --profile laptop >"$BATS_TEST_TMPDIR/json"
+    assert_schema plan <"$BATS_TEST_TMPDIR/json"
+    for change in '.command = "apply"' '.command = "tune"' 'del(.fits)' '. + {more: 1}' '.changes = 1'; do
+        run jq -r --arg command plan --slurpfile schema "$tuning/schema/corelane-tune.json" -f "$tuning/tests/schema.jq" \
+            <(jq "$change" "$BATS_TEST_TMPDIR/json")
+        assert_line '$: fits 0 of its kinds, not one'
+    done
+}

@@ -146,3 +146,47 @@ in_namespace() {
     run jq -r '.knobs[] | select(.key == "net.core.rmem_max") | .access' "$BATS_TEST_TMPDIR/json"
     [[ $output == read-only || $output == missing ]]
 }
+
+# without TOOL..: a PATH in which these are missing.
+without() {
+    local file name
+    mkdir "$BATS_TEST_TMPDIR/bin"
+    for file in /usr/bin/* /bin/* /usr/sbin/* /sbin/*; do
+        name=${file##*/}
+        if [[ " $* " != *" $name "* && ! -e $BATS_TEST_TMPDIR/bin/$name ]]; then ln -s "$file" "$BATS_TEST_TMPDIR/bin/$name"; fi
+    done
+    export bin=$BATS_TEST_TMPDIR/bin
+}
+
+@test "services on TCP and UDP are found with ss, and without it" {
+    command -v nc >/dev/null || skip "needs nc"
+    without ss
+    in_namespace '
+        nc -l 127.0.0.1 20000 & listeners=$!
+        nc -u -l 127.0.0.1 20001 & listeners+=" $!"
+        nc -u -l ::1 20003 & listeners+=" $!"
+        trap "kill $listeners" EXIT
+        for try in {1..100}; do
+            [[ $(ss -Htn state listening; ss -Hun state unconnected) == *20000*2000[13]*2000[13]* ]] && break
+            read -rt 0.05 <> <(:) || true
+        done
+        "$tune" plan --profile loadgen --knobs "$picked" | grep reserved
+        PATH=$bin "$tune" plan --profile loadgen --knobs "$picked" | grep reserved'
+    assert_success
+    assert_equal "$(grep -c '^+net.ipv4.ip_local_reserved_ports = 20000-20001,20003$' <<<"$output")" 2
+}
+
+@test "the queue of a device is told with tc, and said to be unknown without it" {
+    without tc
+    in_namespace '
+        mount -t sysfs sysfs /sys
+        ip link add one type veth peer name two
+        tc qdisc replace dev one root bfifo limit 10000
+        tc qdisc replace dev two root pfifo limit 10
+        "$tune" audit --profile laptop | grep device.
+        PATH=$bin "$tune" audit --profile laptop | grep device.'
+    assert_success
+    assert_line --partial "device.one = 1 receive queues, 0 interrupts, qdisc bfifo"
+    assert_line --partial "device.two = 1 receive queues, 0 interrupts, qdisc pfifo"
+    assert_line --partial "device.one = 1 receive queues, 0 interrupts, qdisc unknown"
+}

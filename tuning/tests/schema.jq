@@ -22,9 +22,14 @@ def faults($root; $schema; $path):
                   elif $schema.additionalProperties == false then "\($path).\($key): is not in the schema"
                   else empty end)
             else empty end),
+          (if $schema.oneOf then
+              ([$schema.oneOf[] as $one | [$value | faults($root; $one; $path)] | select(length == 0)] | length) as $fits
+              | if $fits == 1 then empty else "\($path): fits \($fits) of its kinds, not one" end
+            else empty end),
           (if $kind == "array" and $schema.items then
               ($value | to_entries[] | .key as $index | .value | faults($root; $schema.items; "\($path)[\($index)]"))
             else empty end)
     end;
 
-$schema[0] as $root | faults($root; $root["$defs"][$command]; "$")
+# The kind that was asked for, and the document as a whole.
+$schema[0] as $root | faults($root; $root["$defs"][$command]; "$"), faults($root; $root; "$")
