@@ -159,7 +159,7 @@ pub(super) mod tests {
             epoll_watches: Some(1 << 30),
             ports: (32_768, 60_999),
             memory: Some(1 << 40),
-            memory_pages: Some(1 << 28),
+            memory_pages: Some(1 << 24),
             cgroup_memory: None,
             cgroup_pids: None,
             processes: None,

@@ -174,7 +174,9 @@ fn descriptors(host: &Host, need: &Need<'_>, totals: &Totals) -> Vec<Limit> {
     if let Some(nr_open) = host.nr_open {
         let limit = Limit::new("fs.nr_open", "what RLIMIT_NOFILE can be raised to", nr_open, needed);
         let is_lower = needed > nr_open && needed > hard;
-        limits.push(limit.exceeded(is_lower, verdict, || sysctl("fs.nr_open", needed.max(LEAST_NR_OPEN))).around(way));
+        limits.push(
+            limit.exceeded(is_lower, verdict, || sysctl("fs.nr_open", needed.max(LEAST_NR_OPEN))).around(way),
+        );
     }
     if let Some(files) = host.file_max {
         let needed = files.used + totals.ends + totals.processes * 64;
@@ -298,7 +300,8 @@ fn network(host: &Host, need: &Need<'_>, totals: &Totals) -> Vec<Limit> {
             if needed <= MOST_PACKETS {
                 return format!("{raised}, so that every connection can have a message under way{dropped}");
             }
-            let raise = if packets < MOST_PACKETS { format!("{raised} at most, and ") } else { String::new() };
+            let raise =
+                if packets < MOST_PACKETS { format!("{raised} at most, and ") } else { String::new() };
             let most = MOST_PACKETS / PACKETS_PER_REQUEST;
             format!("{raise}no more than {most} messages under way: a longer queue is delay{dropped}")
         };
@@ -315,7 +318,8 @@ fn tcp_mem(host: &Host, [low, pressure, high]: [u64; 3], totals: &Totals) -> Lim
     let unit = "pages, the third value; a page for each end with data under way, none for an idle one";
     let limit = Limit::new(name, unit, format!("{low} {pressure} {high}"), totals.ends);
     limit.exceeded(totals.ends > high, Verdict::Slower, || {
-        let below = "the kernel shrinks windows, and still takes a message of less than 4 KiB on each connection";
+        let below =
+            "the kernel shrinks windows, and still takes a message of less than 4 KiB on each connection";
         // A quarter of memory at most: the rest of the host needs it. A sixteenth is the kernel's own choice, about.
         let needed = host.memory_pages.map_or(totals.ends, |all| totals.ends.clamp(all / 16, all / 4));
         if needed <= high {
