@@ -14,6 +14,9 @@ command_nic() {
         nic_report planned
         return
     fi
+    # What a killed apply left half way must not look like a device that needs nothing.
+    name_state
+    refuse_interrupted
     if [[ ${#nic_refused[@]} -gt 0 && ${#change_key[@]} -eq 0 ]]; then
         nic_report refused
         exit "$exit_unsupported"

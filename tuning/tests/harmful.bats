@@ -40,6 +40,17 @@ finds() {
     assert_equal "$stored" $'4096\t16777216\t16777216'
 }
 
+@test "what is only useless is not called harmful; what hurts is told as it is" {
+    make_host debian12
+    put etc/sysctl.d/a.conf $'net.ipv4.tcp_fin_timeout = 5\nnet.ipv4.tcp_syn_retries = 1\nnet.core.rmem_default = 18446744073709551615'
+    finds
+    assert_line "useless net.ipv4.tcp_fin_timeout /etc/sysctl.d/a.conf:1"
+    refute_line --partial "harmful net.ipv4.tcp_fin_timeout"
+    assert_line "harmful net.core.rmem_default /etc/sysctl.d/a.conf:3"
+    run jq -r '.harmful[] | select(.key == "net.ipv4.tcp_syn_retries") | .reason' <(json_of audit --profile laptop)
+    assert_output "outgoing connections fail once two packets in a row are lost, one second apart"
+}
+
 @test "what apply and persist write is nothing that the audit calls harmful" {
     for profile in "${all_profiles[@]}"; do
         make_host bare

@@ -118,6 +118,23 @@ on_veth() {
     assert_equal "$(picture)" "$before"
 }
 
+@test "killed half way: apply waits, rollback repairs" {
+    writes=$(json_of nic eth0 | jq '.changes | length')
+    export KILL_SIGNAL=KILL KILL_AT KILL_WHEN
+    for ((KILL_AT = 1; KILL_AT <= writes; KILL_AT += 3)); do
+        for KILL_WHEN in before after; do
+            BASH_ENV=$tuning/tests/kill_at.bash on_host nic eth0 --apply
+            assert_equal "$status" 137
+            on_host nic eth0 --apply
+            assert_failure 1
+            assert_output --partial "an earlier apply ended half way"
+            on_host rollback
+            assert_success
+            assert_equal "$(picture)" "$before"
+        done
+    done
+}
+
 @test "irqbalance would undo it: interrupts are left alone, and that is said" {
     put proc/77/comm irqbalance
     on_host nic eth0 --reactors 4
