@@ -4,13 +4,13 @@ mod support;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use corelane::{Address, Balance, CloseReason, Deadlines, Flow, Open, Origin, Server};
+use corelane::{Address, Balance, CloseReason, Deadlines, Flow, Open, Origin, Server, StartError};
 use nix::sys::resource::{Resource, setrlimit};
 use support::{
     Child, Client, End, Event, Logs, Script, TempDir, TestServer, alone, answer_questions, eventually,
@@ -349,6 +349,22 @@ fn a_shed_connection_is_never_shown_to_the_handler() {
     assert_eq!(server.total().accepted, 1);
     assert_eq!(server.rest(), Vec::<Event>::new());
     assert!(server.core(move |core| core.is_open(id)));
+}
+
+/// Its own reactors share the port, and nobody else does.
+#[test]
+fn a_server_of_several_reactors_takes_no_port_of_another() {
+    let several = || Server::new().reactors(2);
+    let first = TestServer::configured(several().listen("127.0.0.1:0"), Script::echo());
+    let address = first.addresses[0].clone();
+    for reactors in [1, 2] {
+        let second = Server::new().reactors(reactors).listen(address.clone());
+        match TestServer::try_start(second, Script::echo()) {
+            Err(StartError::Listen { error, .. }) => assert_eq!(error.kind(), ErrorKind::AddrInUse),
+            other => panic!("{reactors} reactors: {other:?}"),
+        }
+    }
+    first.client().echo(b"hello");
 }
 
 #[test]

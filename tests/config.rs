@@ -220,10 +220,11 @@ fn by_default_there_is_a_reactor_for_each_cpu() {
 #[test]
 fn pinned_reactors_stay_on_their_cpus_and_serve() {
     use nix::sched::{CpuSet, sched_getaffinity};
-    for balance in [Balance::Kernel, Balance::CpuSteering] {
-        let server = Server::new().listen("127.0.0.1:0").reactors(3).pinning(Pinning::Cores).balance(balance);
-        let server = TestServer::configured(server, Script::echo());
-        for reactor in 0..3 {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    for (balance, reactors) in [(Balance::Kernel, cpus + 1), (Balance::CpuSteering, cpus)] {
+        let server = Server::new().listen("127.0.0.1:0").reactors(reactors).pinning(Pinning::Cores);
+        let server = TestServer::configured(server.balance(balance), Script::echo());
+        for reactor in 0..reactors {
             let cpus = server.on_reactor(reactor, |_, _| {
                 let set = sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
                 (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap()).count()
@@ -233,6 +234,20 @@ fn pinned_reactors_stay_on_their_cpus_and_serve() {
         for _ in 0..20 {
             server.client().echo(b"hello");
         }
+    }
+}
+
+/// The kernel knows one reactor for each CPU, and others would get nothing.
+#[test]
+fn steering_by_cpu_takes_no_more_reactors_than_cpus() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let server = Server::new().listen("127.0.0.1:0").reactors(cpus + 1).pinning(Pinning::Cores);
+    match TestServer::try_start(server.balance(Balance::CpuSteering), Script::echo()) {
+        Err(StartError::Config(error)) => {
+            assert_eq!(error.field(), "reactors");
+            assert!(error.to_string().contains(&format!("1 to {cpus}")), "{error}");
+        }
+        other => panic!("{other:?}"),
     }
 }
 

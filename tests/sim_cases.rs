@@ -337,6 +337,46 @@ fn output_that_waits_has_the_deadline_of_a_write_stall_if_there_is_one() {
     }
 }
 
+/// Nobody minded that it took nothing before: only the close asks it to.
+#[test]
+fn a_close_gives_a_peer_that_took_nothing_its_time() {
+    let told = Told::default();
+    let handler =
+        Scripted { on_open: |conn| assert!(conn.write(&[7; 1_000_000]).is_taken()), ..Scripted::new(&told) };
+    let mut sim = start(server(), Faults::none(), handler);
+    let remote = sim.connect();
+    remote.set_reading(Reading::Not);
+    sim.run_for(Duration::from_secs(60)).unwrap();
+    let id = sim.sessions().iter().next().unwrap().0;
+    sim.handle().close(id).unwrap();
+    sim.run_for(Duration::from_secs(4)).unwrap();
+    remote.set_reading(Reading::Promptly);
+    sim.run_until_quiet().unwrap();
+    assert_eq!(remote.received_count(), 1_000_000);
+    assert!(remote.saw_end() && !remote.saw_reset());
+}
+
+/// What was blocked has no write stall to come any more, and is looked at when it would be idle.
+#[test]
+fn idleness_counts_from_the_last_byte_also_where_output_had_waited() {
+    let told = Told::default();
+    let handler =
+        Scripted { on_open: |conn| assert!(conn.write(&[7; 160_000]).is_taken()), ..Scripted::new(&told) };
+    let (idle, write_stall) = (Some(Duration::from_secs(2)), Some(Duration::from_secs(100)));
+    let deadlines = Deadlines { idle, write_stall, ..Deadlines::default() };
+    let marks = Watermarks { high: 64 << 10, low: 16 << 10, cap: 1 << 20 };
+    let mut sim = start(server().deadlines(deadlines).watermarks(marks), Faults::none(), handler);
+    let remote = sim.connect();
+    remote.set_reading(Reading::Not);
+    sim.run_for(Duration::from_secs(10)).unwrap();
+    assert!(!remote.is_over() && remote.received_count() == 0);
+    remote.set_reading(Reading::Promptly);
+    sim.run_for(Duration::from_millis(1_900)).unwrap();
+    assert_eq!((remote.received_count(), remote.is_over()), (160_000, false));
+    sim.run_for(Duration::from_millis(200)).unwrap();
+    assert!(remote.is_over());
+}
+
 /// Takes a line at a time and pauses behind each; `resumes_at_once`, or when it is told to.
 struct LineByLine {
     told: Told,

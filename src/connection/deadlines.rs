@@ -54,7 +54,8 @@ impl Connection {
                     if self.idle != 0 && self.may_be_idle(periods) {
                         consider(self.active.wrapping_add(self.idle), Due::Close(CloseReason::Idle));
                     }
-                    if periods.first_byte != 0 && !self.has(Flag::FirstByte) && !self.has(Flag::Dialed) {
+                    let is_awaited = !self.has(Flag::FirstByte) && !self.has(Flag::Dialed);
+                    if periods.first_byte != 0 && is_awaited && !self.is_suspended() {
                         let at = self.opened.wrapping_add(periods.first_byte);
                         consider(at, Due::Close(CloseReason::FirstByte));
                     }

@@ -37,6 +37,13 @@ const LONGEST_SLEEP: Option<Duration> =
 /// Events that one call of the kernel returns at most; what is left over comes with the next.
 const EVENTS: usize = 1024;
 
+/// Of a connection. A read ends at urgent data (RFC 9293, 3.8.5) although more has come behind it: then a short read does
+/// not mean that everything was read, and the kernel must tell.
+#[cfg(target_os = "linux")]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(target_os = "linux"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// What is read of a file at once where the kernel does not send files by itself.
 const FILE_BLOCK: usize = 64 * 1024;
 
@@ -47,6 +54,8 @@ const NO_SOCKET: io::ErrorKind = io::ErrorKind::NotConnected;
 pub(crate) struct MioDriver {
     poll: Poll,
     events: Events,
+    /// The last poll returned as many events as it can.
+    is_full: bool,
     start: Instant,
     listeners: Vec<Option<Listener>>,
     streams: Vec<Option<Stream>>,
@@ -96,6 +105,7 @@ impl MioDriver {
         let driver = Self {
             poll,
             events: Events::with_capacity(EVENTS),
+            is_full: false,
             start: Instant::now(),
             listeners,
             streams: Vec::new(),
@@ -137,7 +147,7 @@ impl MioDriver {
 
     fn watch(&mut self, key: Key, mut stream: Stream) -> io::Result<()> {
         let token = Token((key.generation as usize) << 32 | key.slot as usize);
-        self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.poll.registry().register(&mut stream, token, INTEREST)?;
         let slot = key.slot as usize;
         if slot >= self.streams.len() {
             self.streams.resize_with(slot + 1, || None);
@@ -193,7 +203,7 @@ fn event_of(event: &mio::event::Event) -> Option<Event> {
             let readiness = Readiness {
                 readable: event.is_readable(),
                 writable: event.is_writable(),
-                ended: event.is_read_closed(),
+                ended: event.is_read_closed() || event.is_priority(),
                 failed: event.is_error(),
             };
             Some(Event::Ready(Key { slot, generation }, readiness))
@@ -308,17 +318,27 @@ impl Driver for MioDriver {
     }
 
     fn poll(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
-        let timeout = self.timeout(wait)?;
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other?,
+        let mut timeout = self.timeout(wait)?;
+        while let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+            // An empty poll would be taken for the word that nothing has happened; and who was stopped for a while, as
+            // by a debugger, finds much.
+            timeout = Some(Duration::ZERO);
         }
-        let mut signalled = false;
+        let (mut count, mut signalled) = (0, false);
         events.extend(self.events.iter().filter_map(|event| {
+            count += 1;
             signalled |= event.token() == SIGNALS;
             event_of(event)
         }));
+        self.is_full = count >= EVENTS;
         if signalled { self.take_signals(events) } else { Ok(()) }
+    }
+
+    fn has_more_events(&self) -> bool {
+        self.is_full
     }
 
     fn accept(&mut self, listener: u16) -> io::Result<(Stream, Peer)> {

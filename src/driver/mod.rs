@@ -13,7 +13,7 @@
 //! - The driver hands over bytes, not readiness: [`Driver::receive`] answers with a lease on bytes that
 //!   have arrived, whoever moved them and when. A lease goes back with [`Driver::release`].
 //! - Events may be spurious, repeated and in any order between sockets.
-//! - `EINTR` never comes through: the driver tries again, or reports an empty poll.
+//! - `EINTR` never comes through: the driver tries again.
 
 mod mio;
 #[cfg(feature = "sim")]
@@ -47,7 +47,8 @@ pub(crate) enum Event {
 pub(crate) struct Readiness {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// The peer's stream ends behind what can be read now.
+    /// The peer's stream ends behind what can be read now, or a read may for another reason end before all of it: reads
+    /// go on until nothing comes.
     pub(crate) ended: bool,
     /// The connection is broken, or a dial failed.
     pub(crate) failed: bool,
@@ -137,6 +138,9 @@ pub(crate) trait Driver: Port {
 
     /// Appends what happened to `events`.
     fn poll(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
+
+    /// Whether more may have happened than the last poll had room for.
+    fn has_more_events(&self) -> bool;
 
     fn accept(&mut self, listener: u16) -> io::Result<(Self::Socket, Peer)>;
 

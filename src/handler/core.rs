@@ -149,7 +149,8 @@ impl Core<'_> {
         self.io.connect(self.port, dial)
     }
 
-    /// Has `on_timer` called with `key` when `after` has passed, never earlier. On Linux and kqueue it is
+    /// Has `on_timer` called with `key` when `after` has passed since [`Core::now`], the beginning of this turn, never
+    /// earlier. On Linux and kqueue it is
     /// exact to what the kernel's scheduler allows (some 50 us); with mio's poll(2) backend, to a
     /// millisecond. A zero `after` means the next turn.
     ///

@@ -46,14 +46,9 @@ impl Listener {
         let asked = i32::try_from(backlog).unwrap_or(i32::MAX);
         let (socket, path) = match address {
             Address::Tcp(address) => {
-                let socket = Socket::new(Domain::for_address(*address), kind(), Some(Protocol::TCP))?;
-                socket.set_reuse_address(true)?;
+                let socket = tcp_socket(*address)?;
                 if sharing == Sharing::Among {
                     share_port(&socket)?;
-                }
-                if address.is_ipv6() {
-                    // [::]:80 beside 0.0.0.0:80 is then no conflict, whatever the system's default.
-                    socket.set_only_v6(true)?;
                 }
                 options.apply(&socket, true)?;
                 options.apply_to_listener(&socket)?;
@@ -75,6 +70,14 @@ impl Listener {
             _ => Kind::Unix(UnixListener::from_std(socket.into())),
         };
         Ok(Self { socket, options: options.clone(), backlog, _path: path })
+    }
+
+    /// Fails where somebody listens on a TCP address, also if that one would share it.
+    pub(crate) fn check_free(address: &Address) -> io::Result<()> {
+        match address {
+            Address::Tcp(address) if address.port() != 0 => tcp_socket(*address)?.bind(&(*address).into()),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn accept(&self) -> io::Result<(Stream, Peer)> {
@@ -148,6 +151,16 @@ fn kind() -> Type {
 fn unix_socket(options: &SocketOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, kind(), None)?;
     options.apply(&socket, false)?;
+    Ok(socket)
+}
+
+fn tcp_socket(address: std::net::SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // [::]:80 beside 0.0.0.0:80 is then no conflict, whatever the system's default.
+        socket.set_only_v6(true)?;
+    }
     Ok(socket)
 }
 

@@ -62,7 +62,8 @@ pub struct SocketOptions {
     /// (`TCP_DEFER_ACCEPT`, Linux, listeners). 1 s to 32,767 s, whole seconds.
     pub defer_accept: Option<Duration>,
     /// What `close` does with unsent data (`SO_LINGER`). `Some(0)` resets every connection at its end;
-    /// leave it alone unless that is wanted: corelane flushes and lingers itself. 0 s to 32,767 s.
+    /// leave it alone unless that is wanted: corelane flushes and lingers itself. Nothing but 0 s: for a longer time
+    /// close(2) would wait for the peer's acknowledgement, and with it the whole reactor.
     pub linger: Option<Duration>,
     /// Busy-poll the device queue for this long (`SO_BUSY_POLL`, Linux, needs `CAP_NET_ADMIN` to raise).
     /// 1 us to 1 s.
@@ -117,7 +118,7 @@ impl SocketOptions {
         within("notsent_lowat", self.notsent_lowat, 1..=(1 << 31) - 1, "1 to 2^31 - 1 bytes")?;
         within("fastopen", self.fastopen, 1..=(1 << 31) - 1, "1 to 2^31 - 1")?;
         within("defer_accept", self.defer_accept, seconds(1, 32_767), "1 s to 32,767 s")?;
-        within("linger", self.linger, seconds(0, 32_767), "0 s to 32,767 s")?;
+        within("linger", self.linger, seconds(0, 0), "0 s")?;
         let microseconds = Duration::from_micros(1)..=Duration::from_secs(1);
         within("busy_poll", self.busy_poll, microseconds, "1 us to 1 s")
     }

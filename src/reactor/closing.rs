@@ -3,7 +3,7 @@
 use super::{Callbacks, Io, Reactor};
 use crate::connection::{CloseReason, Connection, Due, Flag, Key, Phase};
 use crate::driver::{Driver, Ending, Port};
-use crate::time::TICK;
+use crate::time::{Nanos, TICK};
 
 impl Io {
     /// Closes in good order: flush, shut down our side, discard what still comes, close.
@@ -13,6 +13,12 @@ impl Io {
             Phase::Open => {
                 connection.blame(reason);
                 connection.phase = Phase::Flushing;
+                // Until now nobody minded that it takes nothing: it has its time from here on.
+                if self.settings.periods.write_stall == 0
+                    && let Some(outbox) = &mut connection.outbox
+                {
+                    outbox.progress = self.tick;
+                }
                 let is_readable = connection.has(Flag::Readable);
                 // While its callback runs there may be more to come; the end of the callback flushes.
                 if self.current != Some(key) {
@@ -159,8 +165,8 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
 
     /// Looks at the connections whose entry in the wheel is due. Most have been active since and are only
     /// entered anew.
-    pub(super) fn expire(&mut self) {
-        let tick = self.io.now() / TICK;
+    pub(super) fn expire(&mut self, now: Nanos) {
+        let tick = now / TICK;
         let mut due = std::mem::take(&mut self.due);
         self.io.wheel.advance(tick, &mut due);
         for slot in due.drain(..) {

@@ -7,7 +7,7 @@ use super::{Callbacks, Io, Reactor};
 use crate::connection::{CloseReason, ConnId, Connection, Flag, Key, Peer, Phase};
 use crate::driver::{Driver, Ending, Port, Readiness};
 use crate::net::{Address, Dial, DialFailure};
-use crate::time::{TICK, nanos};
+use crate::time::ticks;
 
 /// Why a connection could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,9 +122,8 @@ impl Io {
         let mut connection = Connection::new(peer, Phase::Connecting, tick);
         connection.set(Flag::Dialed);
         if !dial.timeout.is_zero() {
-            let ticks = nanos(dial.timeout).div_ceil(TICK) + 1;
             // 0 stands for none, which a wrapped tick could be by accident.
-            connection.until = tick.wrapping_add(ticks as u32).max(1);
+            connection.until = tick.wrapping_add(ticks(dial.timeout)).max(1);
         }
         let key = self.connections.insert(connection);
         self.counters.dialed += 1;

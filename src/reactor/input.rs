@@ -42,6 +42,8 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
         if readiness.writable && connection.has(Flag::Blocked) {
             connection.clear(Flag::Blocked);
             self.io.flush(&mut self.driver, key);
+            // It may be idle from now on.
+            self.io.arm(key);
         }
         self.read(key);
         self.discard(key);

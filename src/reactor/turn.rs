@@ -15,6 +15,9 @@ use crate::time::{Nanos, TICK};
 /// How often the pools give back what nobody used.
 const TRIM_INTERVAL: Nanos = 1_000_000_000;
 
+/// Fewer than a poll returns, so that everybody is sure to be seen in one more poll than connections have of these.
+const SEEN_IN_A_POLL: usize = 512;
+
 /// What a reactor is made of, beside its driver and its callbacks.
 #[derive(Debug)]
 pub(crate) struct Parts<M> {
@@ -56,6 +59,10 @@ pub(crate) struct Reactor<D: Driver, C: Callbacks> {
     pub(super) due: Vec<u32>,
     next_tick: Nanos,
     next_trim: Nanos,
+    /// Deadlines of connections are judged by this time.
+    seen_until: Nanos,
+    /// Turns in which no deadline was looked at, as there were more events than a poll returns.
+    unseen: usize,
     /// When something last happened, for spinning.
     last_event: Nanos,
 }
@@ -81,6 +88,8 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
             due: Vec::new(),
             next_tick: 0,
             next_trim: TRIM_INTERVAL,
+            seen_until: 0,
+            unseen: 0,
             last_event: 0,
         }
     }
@@ -142,6 +151,8 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
             wait = Wait::No;
         }
         self.io.counters.polls += 1;
+        // What came before this time is among the events, unless there are too many.
+        self.seen_until = self.io.now();
         let polled = self.driver.poll(wait, &mut self.events);
         if sleeps {
             self.mailbox().slept();
@@ -225,7 +236,15 @@ impl<D: Driver, C: Callbacks> Reactor<D, C> {
     }
 
     fn fire_timers(&mut self) {
-        self.expire();
+        // Of whom something has come must not be taken for idle before it is seen, however long this turn or the poll
+        // took: a callback may have blocked, or the process been stopped. Everybody is seen in so many polls.
+        let polls = self.io.connections.len() / SEEN_IN_A_POLL;
+        if self.driver.has_more_events() && self.unseen < polls {
+            self.unseen += 1;
+        } else {
+            self.unseen = 0;
+            self.expire(self.seen_until);
+        }
         let now = self.io.now();
         let last = self.io.timers.last();
         for _ in 0..self.io.settings.timer_budget {

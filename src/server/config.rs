@@ -103,10 +103,10 @@ pub struct MinimumRate {
 /// and reach from 10 ms to 24 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// From the accept to the first byte received.
+    /// From the accept to the first byte received. Not while the handler has the connection paused.
     pub first_byte: Option<Duration>,
-    /// Without a byte in either direction, while one of the peer would be read: not while the handler has it paused,
-    /// nor, where `write_stall` is set, while output waits for the peer.
+    /// Without a byte in either direction, while it is the peer from which one could come: where no output waits, not while
+    /// the handler has the connection paused; where output waits, only if `write_stall` is not set.
     pub idle: Option<Duration>,
     /// With output waiting and the peer taking none of it.
     pub write_stall: Option<Duration>,
@@ -514,6 +514,13 @@ pub(crate) fn settings_of(config: &Config) -> Settings {
         },
         tick: config.tick.map(nanos),
         drain_deadline: nanos(config.drain_deadline),
+    }
+}
+
+impl Config {
+    /// Of two reactors on one CPU the kernel would give all connections to the first.
+    pub(super) fn more_reactors_than_cpus(&self, reactors: usize, cpus: usize) -> ConfigError {
+        refused("reactors", &reactors.to_string(), &format!("1 to {cpus}, as many as CPUs, with CpuSteering"))
     }
 }
 

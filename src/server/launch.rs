@@ -142,6 +142,9 @@ impl Plan {
             Pinning::Cores => {
                 let allowed =
                     process::allowed_cpus().map_err(StartError::setup("cannot read the CPU affinity"))?;
+                if config.balance == Balance::CpuSteering && reactors > allowed.len() {
+                    return Err(config.more_reactors_than_cpus(reactors, allowed.len()).into());
+                }
                 Some(allowed.into_iter().cycle().take(reactors).collect())
             }
         };
@@ -184,6 +187,10 @@ fn bind(config: &Config, plan: &Plan, address: &Address) -> Result<Bound, StartE
         _ if config.share_port => (1, Sharing::Among),
         _ => (1, Sharing::Alone),
     };
+    if sharing == Sharing::Among && !config.share_port {
+        // The reactors share it with each other, not with whoever else has it.
+        Listener::check_free(address).map_err(failed)?;
+    }
     let listen = |at: &Address| Listener::bind(at, config.backlog, &config.options, sharing);
     let first = listen(address).map_err(failed)?;
     // Where the port was left to the kernel, the others follow the first.
@@ -382,6 +389,7 @@ impl<H: Handler> Seated<H> {
             tracing::error!(reactor = ended.reactor, %error, "a reactor cannot go on");
             ended.failure = Some(error);
             control.stop(Stop::Drain);
+            guard.mailboxes.iter().for_each(Mailbox::wake);
         }
         drop(guard);
         ended.fill(reactor);

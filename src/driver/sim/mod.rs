@@ -206,6 +206,10 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn has_more_events(&self) -> bool {
+        self.world.borrow().has_more()
+    }
+
     fn accept(&mut self, listener: u16) -> io::Result<(SimSocket, Peer)> {
         let mut world = self.world.borrow_mut();
         let link = world.accept(listener)?;

@@ -46,6 +46,11 @@ impl World {
         !self.edges.is_empty() || self.listeners.iter().flatten().any(|listener| listener.has_edge)
     }
 
+    /// Whether a poll has left events to the next.
+    pub(super) fn has_more(&self) -> bool {
+        !self.edges.is_empty()
+    }
+
     pub(super) fn report(&mut self, events: &mut Vec<Event>) {
         for (number, listener) in self.listeners.iter_mut().enumerate() {
             if let Some(listener) = listener
