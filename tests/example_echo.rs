@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
-use support::{Example, TempDir};
+use corelane::Address;
+use nix::sys::signal::Signal;
+use support::{Client, Example, TempDir};
 
 fn echoes(mut stream: impl Read + Write) {
     stream.write_all(b"hello").unwrap();
@@ -49,4 +51,25 @@ fn what_cannot_be_is_said_in_one_line() {
     assert_eq!(status.code(), Some(1));
     assert_eq!(output.len(), 1, "{output:#?}");
     assert!(output[0].contains(&address), "{output:#?}");
+}
+
+/// More than a poll returns events for. What came while the process was stopped came in time.
+#[test]
+fn a_process_that_was_stopped_takes_nobody_for_idle_who_has_sent() {
+    let arguments = ["--reactors", "1", "--idle", "2"];
+    let (server, address) = Example::serve("echo", &arguments);
+    let (clock, clock_address) = Example::serve("echo", &arguments);
+    let mut clients: Vec<Client> = (0..1_500).map(|_| Client::connect(&Address::Tcp(address))).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"before"));
+    server.signal(Signal::SIGSTOP);
+    clients.iter_mut().for_each(|client| client.send(b"meanwhile"));
+    // Another server tells when the deadline has passed.
+    let mut quiet = Client::connect(&Address::Tcp(clock_address));
+    quiet.echo(b"now");
+    assert_eq!(quiet.receive_rest().0, b"");
+    server.signal(Signal::SIGCONT);
+    clients.iter_mut().for_each(|client| assert_eq!(client.receive(9), b"meanwhile"));
+    drop(clients);
+    server.stop();
+    clock.stop();
 }

@@ -1,4 +1,4 @@
-//! Signals interrupt the system calls of a reactor's thread, or stop the process for a while, and nobody notices.
+//! Signals interrupt the system calls of a reactor's thread, and nobody notices.
 
 mod support;
 
@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use corelane::Address;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use support::{Client, Example, Random, Script, TestServer, alone, eventually, thread_ids};
+use support::{Random, Script, TestServer, alone, eventually, thread_ids};
 
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 
@@ -54,25 +53,4 @@ fn a_storm_of_signals_changes_no_byte() {
         assert_eq!((total.bytes_in, total.bytes_out), (rounds << 22, rounds << 22));
         assert_eq!(total.errors, []);
     });
-}
-
-/// More than a poll returns events for. What came while the process was stopped came in time.
-#[test]
-fn a_process_that_was_stopped_takes_nobody_for_idle_who_has_sent() {
-    let arguments = ["--reactors", "1", "--idle", "2"];
-    let (server, address) = Example::serve("echo", &arguments);
-    let (clock, clock_address) = Example::serve("echo", &arguments);
-    let mut clients: Vec<Client> = (0..1_500).map(|_| Client::connect(&Address::Tcp(address))).collect();
-    clients.iter_mut().for_each(|client| client.echo(b"before"));
-    server.signal(Signal::SIGSTOP);
-    clients.iter_mut().for_each(|client| client.send(b"meanwhile"));
-    // Another server tells when the deadline has passed.
-    let mut quiet = Client::connect(&Address::Tcp(clock_address));
-    quiet.echo(b"now");
-    assert_eq!(quiet.receive_rest().0, b"");
-    server.signal(Signal::SIGCONT);
-    clients.iter_mut().for_each(|client| assert_eq!(client.receive(9), b"meanwhile"));
-    drop(clients);
-    server.stop();
-    clock.stop();
 }
