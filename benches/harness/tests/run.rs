@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
@@ -277,6 +277,33 @@ fn unix_sockets_are_loaded() {
         assert!(ended.stdout.contains("every byte verified"), "{}", ended.stdout);
     }
     assert!(!path.exists(), "the socket file stays behind");
+}
+
+/// Nobody is found who listens at a Unix socket: its server cannot be watched.
+#[test]
+fn of_a_server_that_cannot_be_watched_the_client_is_not_said_to_be_no_limit() {
+    let path = scratch("run-unwatched.sock");
+    let _ = std::fs::remove_file(&path);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, mut buffer) = (listener.accept().unwrap().0, [0; 4_096]);
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..length]).is_err() {
+                return;
+            }
+        }
+    });
+    let arguments = format!("run unix:{} -c 1 --duration 300ms --warmup 0s", path.display());
+    let (ended, result) = ended_with_result("run-unwatched", &arguments);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let generator = &result["targets"][0]["generator"];
+    // A busy machine may leave the client itself no CPU.
+    let is_exhausted = generator["busiest"].as_f64().unwrap() >= 0.9;
+    assert_eq!(generator["generator_bound"], is_exhausted, "{generator}");
+    assert_eq!(generator["limit_unknown"].as_bool().unwrap_or(false), !is_exhausted, "{generator}");
+    assert_eq!(ended.stdout.contains("LIMIT NOT KNOWN: "), !is_exhausted, "{}", ended.stdout);
+    assert!(!ended.stdout.contains("not the limit"), "{}", ended.stdout);
+    let _ = std::fs::remove_file(&path);
 }
 
 #[test]

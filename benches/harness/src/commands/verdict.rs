@@ -60,38 +60,55 @@ pub(crate) fn generator(
     let time: f64 = tally.reactors.iter().map(|reactor| reactor.seconds).sum();
     // Many threads may fill the CPUs together, and none of them one.
     let busiest = server_busiest.map(|busiest| busiest.max(server_utilisation.unwrap_or(0.0)));
-    let reason = bound(plan, tally, busiest);
+    let limit = limit(plan, tally, busiest);
     Generator {
         utilisation: if time > 0.0 { cpu / time } else { 0.0 },
         server_utilisation,
         busiest: (!tally.reactors.is_empty()).then(|| tally.demand()),
         server_busiest,
         foreign_utilisation: None,
-        generator_bound: reason.is_some(),
-        reason,
+        generator_bound: matches!(limit, Limit::Client(_)),
+        limit_unknown: matches!(limit, Limit::Unknown(_)),
+        reason: match limit {
+            Limit::Server => None,
+            Limit::Client(why) | Limit::Unknown(why) => Some(why),
+        },
     }
 }
 
-/// Why the rate is not the server's, if it is not.
-///
+/// Whose the rate is, and why it is not the server's.
+#[derive(Debug, PartialEq)]
+enum Limit {
+    /// The server's, or that of the load itself.
+    Server,
+    /// The client's, or that of the way between the two.
+    Client(String),
+    /// The client was not exhausted, and of the server nothing is known.
+    Unknown(String),
+}
+
 /// Only a load without a pace of its own goes as fast as the slower side.
-fn bound(plan: &Plan, tally: &Tally, server: Option<f64>) -> Option<String> {
+fn limit(plan: &Plan, tally: &Tally, server: Option<f64>) -> Limit {
     let demand = tally.demand();
     let is_exhausted = demand >= SATURATED;
     let client = format!("the client's busiest reactor wanted {:.0}% of a CPU", demand * 100.0);
     match server {
-        _ if plan.load.is_open() => None,
-        Some(server) if server >= SATURATED => None,
+        _ if plan.load.is_open() => Limit::Server,
+        Some(server) if server >= SATURATED => Limit::Server,
         Some(server) if is_exhausted => {
-            Some(format!("{client}, the server's busiest thread {:.0}%", server * 100.0))
+            Limit::Client(format!("{client}, the server's busiest thread {:.0}%", server * 100.0))
         }
-        None if is_exhausted => Some(format!("{client}; what the server had to spare is not known")),
-        Some(server) if goes_on(&plan.load) && tally.counts.received > 0 => Some(format!(
+        None if is_exhausted => Limit::Client(format!("{client}; what the server had to spare is not known")),
+        _ if !goes_on(&plan.load) || tally.counts.received == 0 => Limit::Server,
+        Some(server) => Limit::Client(format!(
             "{client}, the server's busiest thread {:.0}%: so few messages in flight fill neither, and the rate is \
              that of the way between them (more --connections or --depth show what the server can do)",
             server * 100.0
         )),
-        _ => None,
+        None => Limit::Unknown(format!(
+            "{client}, and the server could not be watched: the rate may be the server's or that of the way \
+             between them (--server-pid names a server on this machine)"
+        )),
     }
 }
 
@@ -217,8 +234,8 @@ mod tests {
         let is_bound = |flags: &str, client: f64, of_server: Option<ServerUse>| {
             let server = of_server.map(|server| server.demand());
             let generator = generator(&plan(flags), &tally(client), server, None);
-            assert_eq!(generator.generator_bound, generator.reason.is_some());
-            generator.reason
+            assert_eq!(generator.generator_bound || generator.limit_unknown, generator.reason.is_some());
+            generator.reason.filter(|_| generator.generator_bound)
         };
         // A thread that waits for a CPU half of its time is saturated too.
         assert_eq!(is_bound("", 1.0, Some(server(0.5, 1.0))), None);
@@ -231,7 +248,19 @@ mod tests {
         assert!(!many.generator_bound, "its threads fill the CPUs together: {many:?}");
         let unknown = is_bound("", 0.95, None).unwrap();
         assert!(unknown.contains("is not known"), "{unknown}");
-        assert_eq!(is_bound("", 0.3, None), None, "the client had CPU to spare");
+    }
+
+    #[test]
+    fn of_a_server_that_cannot_be_watched_the_limit_is_not_known() {
+        let of = |flags: &str, client: f64| generator(&plan(flags), &tally(client), None, None);
+        let unknown = of("-c 1", 0.3);
+        assert!(unknown.limit_unknown && !unknown.generator_bound, "{unknown:?}");
+        assert!(unknown.reason.unwrap().contains("could not be watched"));
+        assert!(!of("", 0.95).limit_unknown, "the client was exhausted");
+        for flags in ["--rate 500", "--think 5ms", "--scenario idle-hold"] {
+            let paced = of(flags, 0.3);
+            assert!(!paced.limit_unknown && !paced.generator_bound, "{flags}: {paced:?}");
+        }
     }
 
     #[test]

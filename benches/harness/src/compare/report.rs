@@ -208,6 +208,9 @@ fn notes(plan: &Plan, target: &Target) -> Vec<String> {
     if target.generator.as_ref().is_some_and(|generator| generator.generator_bound) {
         notes.push(format!("{label} is generator-bound: its rate is not the server's"));
     }
+    if target.generator.as_ref().is_some_and(|generator| generator.limit_unknown) {
+        notes.push(format!("{label} could not be watched: whether its rate is the server's is not known"));
+    }
     if plan.load.firehose > 0 {
         let rate = median(|slice| slice.firehose_bytes_per_second) / 1e6;
         notes.push(format!("{label}: the firehose carried {rate:.0} MB/s"));

@@ -338,6 +338,16 @@ fn the_text_tells_what_matters() {
 }
 
 #[test]
+fn a_limit_that_is_not_known_is_not_denied() {
+    let mut result = sample::run();
+    result.targets[0].generator.as_mut().unwrap().limit_unknown = true;
+    let text = text::render(&result);
+    assert!(text.contains("LIMIT NOT KNOWN: ") && !text.contains("not the limit"), "{text}");
+    let page = html::page(&[&result]);
+    assert!(page.contains("is not known") && page.contains("<td>not known</td>"), "{page}");
+}
+
+#[test]
 fn what_all_targets_note_is_told_once() {
     let mut result = sample::run();
     result.targets.push(sample::target("another"));

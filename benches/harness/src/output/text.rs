@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::format::{bytes, count, moved};
 use crate::latency::{format_distributions, format_ns};
-use crate::result::{Check, Comparison, Cost, Counts, Kind, RunResult, Skew, Target, Verdict};
+use crate::result::{Check, Comparison, Cost, Counts, Generator, Kind, RunResult, Skew, Target, Verdict};
 use crate::stats::{self, Estimate};
 
 /// The report.
@@ -220,8 +220,9 @@ pub(super) fn is_search(result: &RunResult) -> bool {
 
 /// What a trial has to tell beside its numbers.
 fn trial_details(target: &Target) -> String {
-    let bound = target.generator.as_ref().is_some_and(|generator| generator.generator_bound);
-    let generator = if bound { generator(target) } else { String::new() };
+    let is_doubtful = |generator: &Generator| generator.generator_bound || generator.limit_unknown;
+    let generator =
+        if target.generator.as_ref().is_some_and(is_doubtful) { generator(target) } else { String::new() };
     lines_of(&[("errors", errors(&target.counts)), ("generator", generator)])
 }
 
@@ -353,10 +354,13 @@ fn generator(target: &Target) -> String {
     let Some(generator) = &target.generator else {
         return String::new();
     };
-    let bound = match (&generator.reason, generator.generator_bound) {
-        (Some(reason), true) => format!("GENERATOR-BOUND: {reason}"),
-        (None, true) => "GENERATOR-BOUND: the rate is the generator's, not the server's".to_owned(),
-        (_, false) => "not the limit".to_owned(),
+    let because = |unsaid: &str| generator.reason.clone().unwrap_or_else(|| unsaid.to_owned());
+    let bound = match (generator.generator_bound, generator.limit_unknown) {
+        (true, _) => {
+            format!("GENERATOR-BOUND: {}", because("the rate is the generator's, not the server's"))
+        }
+        (false, true) => format!("LIMIT NOT KNOWN: {}", because("the server could not be watched")),
+        (false, false) => "not the limit".to_owned(),
     };
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
     let busiest = |who: &str, share: Option<f64>| share.map(|share| format!(", {who} {}", percent(share)));

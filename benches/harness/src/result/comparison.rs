@@ -148,8 +148,15 @@ fn spoiled(metric: &str, involved: &[&Target]) -> Option<String> {
     if let Some(target) = involved.iter().find(is_late).filter(|_| metric != COST) {
         return Some(format!("the schedule of {} was not kept", target.label));
     }
-    let bound = involved.iter().take(2).find(is_bound).filter(|_| metric == RATE);
-    bound.map(|target| format!("the client was the limit of {}", target.label))
+    let is_unknown = |target: &&&Target| target.generator.as_ref().is_some_and(|g| g.limit_unknown);
+    let compared = || involved.iter().take(2).filter(|_| metric == RATE);
+    let bound =
+        compared().find(is_bound).map(|target| format!("the client was the limit of {}", target.label));
+    let unknown = || {
+        let target = compared().find(is_unknown)?;
+        Some(format!("what the limit of {} was is not known", target.label))
+    };
+    bound.or_else(unknown)
 }
 
 /// The median ratio over the rounds in which both were measured, and how many those are.
@@ -300,5 +307,11 @@ mod tests {
         let rate = &by_rounds(&a, &b, None)[0];
         assert_eq!(rate.verdict, Verdict::Undecided);
         assert!(rate.reason.as_ref().unwrap().contains("limit of b"), "{rate:?}");
+        b.generator = Some(super::super::Generator { limit_unknown: true, ..Default::default() });
+        let rate = &by_rounds(&a, &b, None)[0];
+        assert_eq!(
+            (rate.verdict, rate.reason.as_deref()),
+            (Verdict::Undecided, Some("what the limit of b was is not known"))
+        );
     }
 }

@@ -350,6 +350,7 @@ fn merge_generator(one: Generator, other: Generator, name: &str) -> Generator {
         server_busiest: most(one.server_busiest, other.server_busiest),
         foreign_utilisation: most(one.foreign_utilisation, other.foreign_utilisation),
         generator_bound: one.generator_bound || other.generator_bound,
+        limit_unknown: one.limit_unknown || other.limit_unknown,
         reason: match (one.reason, reason) {
             (Some(one), Some(other)) => Some(format!("{one}; {other}")),
             (one, other) => one.or(other),

@@ -94,6 +94,7 @@ pub(crate) fn target(label: &str) -> Target {
             server_busiest: Some(0.02),
             foreign_utilisation: Some(0.5),
             generator_bound: false,
+            limit_unknown: false,
             reason: None,
         }),
         checks: vec![Check {

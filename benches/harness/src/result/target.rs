@@ -337,6 +337,10 @@ pub(crate) struct Generator {
     pub(crate) foreign_utilisation: Option<f64>,
     /// The rate is the generator's, not the server's.
     pub(crate) generator_bound: bool,
+    /// Whose the rate is, is not known: neither was the generator exhausted nor could the server be watched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) limit_unknown: bool,
+    /// Why it is the one or the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }

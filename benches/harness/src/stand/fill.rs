@@ -213,6 +213,7 @@ fn generator(server: Option<f64>, client: Option<f64>) -> Generator {
         utilisation: client.unwrap_or(0.0),
         server_utilisation: server,
         generator_bound,
+        limit_unknown: server.is_none(),
         reason: generator_bound.then(|| "the server's CPUs were not all in use".to_owned()),
         ..Generator::default()
     }

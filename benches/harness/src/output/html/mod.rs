@@ -76,9 +76,12 @@ fn alarms(result: &RunResult) -> String {
         alarms.push(format!("Did not hold: {}{of}: {}", check.name, check.asserted));
     }
     for target in &result.targets {
-        if let Some(generator) = target.generator.as_ref().filter(|generator| generator.generator_bound) {
-            let reason = generator.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        let Some(generator) = &target.generator else { continue };
+        let reason = generator.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        if generator.generator_bound {
             alarms.push(format!("{} is generator-bound: its rate is the generator's{reason}.", target.label));
+        } else if generator.limit_unknown {
+            alarms.push(format!("Whose the rate of {} is, is not known{reason}.", target.label));
         }
     }
     alarms.iter().fold(String::new(), |mut html, alarm| {

@@ -175,8 +175,13 @@ pub(super) fn counts(result: &RunResult) -> String {
         ("client's busiest reactor", &|target| Some(share(target.generator.as_ref()?.busiest?))),
         ("server's busiest thread", &|target| Some(share(target.generator.as_ref()?.server_busiest?))),
         ("generator-bound", &|target| {
-            let is_bound = target.generator.as_ref()?.generator_bound;
-            Some(if is_bound { "yes" } else { "no" }.to_owned())
+            let generator = target.generator.as_ref()?;
+            let answer = match (generator.generator_bound, generator.limit_unknown) {
+                (true, _) => "yes",
+                (false, true) => "not known",
+                (false, false) => "no",
+            };
+            Some(answer.to_owned())
         }),
         ("CPU of the server", &|target| {
             target.server_cost.as_ref().map(|cost| format!("{:.2} s", cost.cpu_s))
