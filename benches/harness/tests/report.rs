@@ -118,8 +118,22 @@ fn results_of_two_machines_are_merged() {
 fn logs_are_merged_with_logs_and_with_results() {
     let folder = folder("logs");
     let [log, both, mixed] = ["a.hlog", "both.hlog", "mixed.json"].map(|name| path(&folder, name));
+    let [later, later_log] = ["later.json", "later.hlog"].map(|name| path(&folder, name));
+    let second = |ms: u64| {
+        let mut result = saved();
+        let begun = result["targets"][0]["started_unix_ms"].as_u64().unwrap();
+        result["targets"][0]["started_unix_ms"] = json!(begun + ms);
+        result
+    };
+    write(&later, &second(1_000));
     succeeds(&["report", SAVED, "--hlog", &log]);
-    succeeds(&["merge", &log, &log, "--hlog", &both]);
+    succeeds(&["report", &later, "--hlog", &later_log]);
+    // One measurement does not count twice, whatever it is kept in.
+    for other in [SAVED, &log] {
+        let why = fails(&["merge", SAVED, &later, other], 2);
+        assert!(why.contains("tell of the same measurement, which would count twice"), "{why}");
+    }
+    succeeds(&["merge", &log, &later_log, "--hlog", &both]);
     assert!(succeeds(&["report", &both]).contains("6000"));
     succeeds(&["merge", SAVED, &both, "--json", &mixed]);
     assert_eq!(read(&mixed)["targets"][0]["phases"]["reply"]["corrected"]["count"], 9_000);

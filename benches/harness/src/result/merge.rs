@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::duplicate::Fingerprint;
 use super::target::{
     Check, Cost, Counter, Counts, Generator, MemorySeries, Phase, Phases, Second, ServerInfo, Skew, Slice,
     Target,
@@ -34,14 +35,22 @@ const ENOUGH_OVERLAP: f64 = 0.9;
 /// Makes one of results that were measured under one plan; each comes with the name of its file.
 ///
 /// Histograms are added, counts summed, and seconds put beside those of the same wall time. Fails if the
-/// plans differ, or the kinds.
+/// plans differ, or the kinds, or if two files tell of one measurement.
 pub(crate) fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult> {
     let mut parts = parts.into_iter();
     let (first_name, mut whole) = parts.next().context("there is nothing to merge")?;
     whole.sources = names(&first_name, &whole);
     let mut windows = windows(&first_name, &whole);
+    let mut told = Fingerprint::all(&first_name, &whole)?;
     for (name, part) in parts {
         ensure_same_load((&first_name, &whole), (&name, &part))?;
+        let fingerprints = Fingerprint::all(&name, &part)?;
+        if let Some(earlier) = fingerprints.iter().find_map(|fingerprint| fingerprint.told_by(&told)) {
+            anyhow::bail!(
+                "{earlier} and {name} tell of the same measurement, which would count twice: give one of them"
+            );
+        }
+        told.extend(fingerprints);
         windows.extend(self::windows(&name, &part));
         whole.sources.extend(names(&name, &part));
         absorb(&mut whole, &name, part).with_context(|| format!("cannot merge {name}"))?;

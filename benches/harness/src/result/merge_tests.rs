@@ -17,6 +17,11 @@ fn refusal(one: RunResult, other: RunResult) -> String {
     format!("{:#}", merge(vec![("1.json".to_owned(), one), ("2.json".to_owned(), other)]).unwrap_err())
 }
 
+/// A sample that begins a moment later: another measurement than [`sample::run`].
+fn another() -> RunResult {
+    later(5)
+}
+
 /// A sample that begins so much later.
 fn later(ms: u64) -> RunResult {
     let mut result = sample::run();
@@ -63,7 +68,7 @@ fn a_server_that_several_loaded_is_counted_once() {
     let mut far = [on("one"), on("two")];
     far.iter_mut()
         .for_each(|result| result.targets[0].server.address = Some("tcp://10.0.0.1:7000".to_owned()));
-    for parts in [far, [sample::run(), sample::run()]] {
+    for parts in [far, [sample::run(), another()]] {
         let whole = merged(&parts);
         let target = &whole.targets[0];
         assert_eq!((target.server.reactors, target.counts.received), (Some(2), 6_000));
@@ -75,7 +80,7 @@ fn a_server_that_several_loaded_is_counted_once() {
         let client = target.client_cost.as_ref().unwrap();
         assert!((client.cpu_s - 0.12).abs() < 1e-9, "{client:?}");
     }
-    let on_one_host = merged(&[sample::run(), sample::run()]);
+    let on_one_host = merged(&[sample::run(), another()]);
     assert_eq!((on_one_host.targets[0].kernel[0].before, on_one_host.targets[0].kernel[0].after), (10, 12));
 }
 
@@ -96,7 +101,7 @@ fn seconds_meet_by_wall_time() {
 
 #[test]
 fn a_part_that_is_partial_or_bound_makes_the_whole_so() {
-    let mut bad = later(0);
+    let mut bad = another();
     (bad.partial, bad.failure) = (true, Some("interrupted".to_owned()));
     let generator = bad.targets[0].generator.as_mut().unwrap();
     (generator.generator_bound, generator.reason) = (true, Some("98% busy".to_owned()));
@@ -112,7 +117,7 @@ fn a_part_that_is_partial_or_bound_makes_the_whole_so() {
 
 #[test]
 fn plans_must_be_the_same_but_for_each_machines_own() {
-    let with = |plan: serde_json::Value| RunResult { plan, ..sample::run() };
+    let with = |plan: serde_json::Value| RunResult { plan, ..another() };
     let same = with(json!({"load": {"rate": 1_000}, "seed": 8, "sources": ["127.0.0.2"]}));
     assert_eq!(merged(&[sample::run(), same]).environments.len(), 2);
     let why = refusal(sample::run(), with(json!({"load": {"rate": 999}, "seed": 7})));
@@ -131,7 +136,7 @@ fn what_differs_in_kind_or_setting_is_refused() {
     let why =
         refusal(sample::run(), RunResult { kind: Kind::Sweep, command: "sweep".to_owned(), ..sample::run() });
     assert!(why.contains("one is of `run`, the other of `sweep`"), "{why}");
-    let mut other = sample::run();
+    let mut other = another();
     other.targets[0].settings.insert("connections".to_owned(), json!(65));
     let why = refusal(sample::run(), other);
     assert!(why.contains("the settings of corelane differ: `connections` is 64"), "{why}");
@@ -139,8 +144,35 @@ fn what_differs_in_kind_or_setting_is_refused() {
 }
 
 #[test]
+fn one_measurement_is_not_counted_twice() {
+    let why = refusal(sample::run(), sample::run());
+    assert!(why.contains("1.json and 2.json tell of the same measurement"), "{why}");
+    // A log knows no host, no plan, and its times to a millisecond.
+    let mut log = later(1);
+    log.environments.clear();
+    log.plan = serde_json::Value::Null;
+    log.targets[0].phases.connect = Phase::default();
+    assert!(refusal(log, sample::run()).contains("the same measurement"));
+    // That two begin in one millisecond happens.
+    let mut slower = sample::run();
+    let mut latencies = slower.targets[0].phases.reply.corrected.take().unwrap();
+    latencies.record(1_000_000);
+    slower.targets[0].phases.reply.corrected = Some(latencies);
+    assert_eq!(merged(&[sample::run(), slower]).sources.len(), 2);
+    assert_eq!(merged(&[sample::run(), on("two")]).sources.len(), 2);
+    // Nor among several.
+    let three = [sample::run(), another(), sample::run()];
+    let named = three.into_iter().zip(["1.json", "2.json", "3.json"]);
+    let why = merge(named.map(|(part, name)| (name.to_owned(), part)).collect()).unwrap_err().to_string();
+    assert!(why.contains("1.json and 3.json"), "{why}");
+    let mut held = sample::run();
+    held.targets[0].phases = super::super::Phases::default();
+    assert!(refusal(held.clone(), held).contains("the same measurement"));
+}
+
+#[test]
 fn a_log_without_a_plan_goes_with_any() {
-    let mut log = later(0);
+    let mut log = another();
     log.plan = serde_json::Value::Null;
     for parts in [[log.clone(), later(0)], [later(0), log]] {
         let whole = merged(&parts);
@@ -150,7 +182,9 @@ fn a_log_without_a_plan_goes_with_any() {
 
 #[test]
 fn rounds_of_comparisons_are_put_one_after_the_other() {
-    let whole = merged(&[sample::compare(), sample::compare()]);
+    let mut second = sample::compare();
+    second.targets.iter_mut().for_each(|target| target.started_unix_ms += 5);
+    let whole = merged(&[sample::compare(), second]);
     let rounds: Vec<usize> = whole.targets[0].slices.iter().map(|slice| slice.round).collect();
     assert_eq!(rounds, (0..16).collect::<Vec<_>>());
     assert_eq!(whole.comparisons.len(), 10);
@@ -159,7 +193,7 @@ fn rounds_of_comparisons_are_put_one_after_the_other() {
 
 #[test]
 fn memory_of_several_machines_is_kept_apart() {
-    let mut other = later(0);
+    let mut other = another();
     let point = |n| MemoryPoint { connections: n, user_bytes: 10 * n, ..MemoryPoint::default() };
     other.targets[0].memory = vec![MemorySeries::fit("idle", vec![point(1), point(2)])];
     let whole = merged(&[later(0), other]);
@@ -187,6 +221,9 @@ proptest! {
             result
         };
         let mut results: Vec<RunResult> = parts.iter().map(|values| of(values)).collect();
+        for (index, result) in results.iter_mut().enumerate() {
+            result.targets[0].started_unix_ms += 5 * index as u64;
+        }
         let all = of(&parts.concat());
         let length = results.len();
         results.rotate_left(rotate % length);

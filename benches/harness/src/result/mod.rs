@@ -5,6 +5,7 @@
 //! measured is absent, never zero. The same in JSON is described by `schema/result-1.json`.
 
 mod comparison;
+mod duplicate;
 mod environment;
 mod merge;
 #[cfg(test)]
