@@ -191,14 +191,29 @@ fn a_check_that_did_not_hold_is_a_failure() {
 fn coordinated_omission_is_corrected_on_demand() {
     let folder = folder("correct");
     let [raw, corrected] = ["raw.json", "corrected.json"].map(|name| path(&folder, name));
-    let mut result = saved();
-    let reply = result["targets"][0]["phases"]["reply"].as_object_mut().unwrap();
-    reply.remove("corrected");
-    write(&raw, &result);
-    succeeds(&["report", &raw, "--correct", "500us", "--json", &corrected]);
-    // 2,000 raw ones of 1 us to 2 ms: those from 1 ms held up one other each, those from 1.5 ms two.
-    let count = read(&corrected)["targets"][0]["phases"]["reply"]["corrected"]["count"].as_u64().unwrap();
-    assert!((3_490..=3_515).contains(&count), "{count}");
+    let without = {
+        let mut result = saved();
+        result["targets"][0]["phases"]["reply"].as_object_mut().unwrap().remove("corrected");
+        result
+    };
+    // As a closed loop is kept: with an estimate, which another takes the place of.
+    let mut estimated = saved();
+    estimated["targets"][0]["phases"]["reply"]["filled_every_us"] = json!(7.0);
+    let old = "closed loop: nothing is due at a time of its own. Raw is what was measured";
+    estimated["targets"][0]["notes"] = json!([old]);
+    for result in [without, estimated] {
+        write(&raw, &result);
+        let report = succeeds(&["report", &raw, "--correct", "500us", "--json", &corrected]);
+        assert!(report.contains("every 500us") && !report.contains(old), "{report}");
+        // 2,000 raw ones of 1 us to 2 ms: those from 1 ms held up one other each, those from 1.5 ms two.
+        let reply = &read(&corrected)["targets"][0]["phases"]["reply"];
+        let count = reply["corrected"]["count"].as_u64().unwrap();
+        assert!((3_490..=3_515).contains(&count), "{count}");
+        assert_eq!((&reply["filled_every_us"], &reply["raw"]["count"]), (&json!(500.0), &json!(2_000)));
+    }
+    // What counts from the intended start is not estimated anew.
+    succeeds(&["report", SAVED, "--correct", "500us", "--json", &corrected]);
+    assert_eq!(read(&corrected)["targets"][0]["phases"]["reply"], saved()["targets"][0]["phases"]["reply"]);
     assert!(fails(&["report", &raw, "--correct", "0s"], 2).contains("--correct must be at least 1us"));
 }
 

@@ -29,9 +29,17 @@ pub(crate) fn method() -> String {
     explain("")
 }
 
+/// How every explanation begins.
+const OF_CLOSED_LOOPS: &str = "closed loop: nothing is due at a time of its own.";
+
+/// Whether a note tells how a closed loop was corrected: of another correction it is not true.
+pub(crate) fn is_note(note: &str) -> bool {
+    note.starts_with(OF_CLOSED_LOOPS)
+}
+
 fn explain(time: &str) -> String {
     format!(
-        "closed loop: nothing is due at a time of its own. Raw is what was measured; corrected is an estimate of what \
+        "{OF_CLOSED_LOOPS} Raw is what was measured; corrected is an estimate of what \
          a client that does not wait would see: for every reply that took longer than {time}the mean time between two \
          sends of one place in flight, those are added that such a client would have sent meanwhile"
     )
