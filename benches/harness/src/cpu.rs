@@ -11,6 +11,8 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::measure::cpu_of_ended_children;
+
 /// A list of CPUs, as in `0,2-3`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CpuList(Vec<usize>);
@@ -147,12 +149,13 @@ fn busy_ticks(stat: &str, cpu: usize) -> Option<u64> {
 /// The CPU time used by a thread, a process, or several processes, in user and kernel mode.
 ///
 /// The kernel brings it up to date at every switch and at every tick of the CPU in question, so it
-/// trails by a tick at most; it covers the threads that have ended.
+/// trails by a tick at most; it covers the threads that have ended. That of several processes covers their children
+/// that have ended, too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CpuClock {
     One(ClockId),
-    /// Of processes that belong together.
-    Several(&'static [ClockId]),
+    /// Of processes that belong together: the clock and the number of each.
+    Several(&'static [(ClockId, u32)]),
 }
 
 impl CpuClock {
@@ -167,14 +170,13 @@ impl CpuClock {
     /// A clock is read by threads that live as long as they like, so the list of several is kept for good.
     pub(crate) fn of_processes(pids: &[u32]) -> Result<Self> {
         let clock = |pid: &u32| {
-            let pid = Pid::from_raw((*pid).try_into()?);
-            clock_getcpuclockid(pid).with_context(|| format!("process {pid} has no CPU clock"))
+            let number = Pid::from_raw((*pid).try_into()?);
+            let clock =
+                clock_getcpuclockid(number).with_context(|| format!("process {pid} has no CPU clock"))?;
+            Ok((clock, *pid))
         };
         let clocks = pids.iter().map(clock).collect::<Result<Vec<_>>>()?;
-        Ok(match clocks.as_slice() {
-            [one] => Self::One(*one),
-            _ => Self::Several(clocks.leak()),
-        })
+        Ok(Self::Several(clocks.leak()))
     }
 
     /// The clock of the calling thread.
@@ -187,10 +189,11 @@ impl CpuClock {
         let of = |clock: ClockId| clock.now().map(Duration::from).context("cannot read a CPU clock");
         match self {
             Self::One(clock) => of(clock),
-            Self::Several([first, children @ ..]) => {
-                // A child may come and go; what one took that has ended is not known any more.
-                let of_children = children.iter().filter_map(|clock| of(*clock).ok());
-                Ok(of(*first)? + of_children.sum::<Duration>())
+            Self::Several(processes @ [(first, _), children @ ..]) => {
+                // A child may come and go: what one took that has ended is known of its parent.
+                let of_children = children.iter().filter_map(|(clock, _)| of(*clock).ok());
+                let of_ended = processes.iter().map(|(_, pid)| cpu_of_ended_children(*pid));
+                Ok(of(*first)? + of_children.sum::<Duration>() + of_ended.sum::<Duration>())
             }
             Self::Several([]) => Ok(Duration::ZERO),
         }

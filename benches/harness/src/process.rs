@@ -126,8 +126,7 @@ impl Server {
     fn wait_for_announcement(child: &mut Child) -> Result<(Address, CpuClock, Lines)> {
         let lines = read_lines(child.stdout.take().context("stdout is not piped")?)?;
         let address = announcement(&lines, ANNOUNCEMENT)?;
-        let pid = Pid::from_raw(child.id().try_into()?);
-        Ok((address, CpuClock::of_process(pid)?, lines))
+        Ok((address, CpuClock::of_processes(&[child.id()])?, lines))
     }
 
     /// Where to connect to, of a server that was not started by [`Server::start_any`].
@@ -153,7 +152,8 @@ impl Server {
         self.child.id()
     }
 
-    /// The CPU time of the process and of all that descend from it now: a master leaves the work to its children.
+    /// The CPU time of the process and of all that descend from it now: a master leaves the work to its children. One
+    /// that is started later counts when it has ended.
     pub(crate) fn clock(&self) -> CpuClock {
         let pids = with_descendants(&[self.pid()]);
         let mut known = self.clock.borrow_mut();

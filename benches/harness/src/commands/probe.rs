@@ -22,7 +22,7 @@ const AFTER: &str = "after the load";
 pub(crate) struct Probe {
     /// Processes that are known to be the server's; their children are too.
     roots: Vec<u32>,
-    /// All its processes, as of when the load began.
+    /// All its processes, as of the last look around.
     processes: Vec<u32>,
     port: Option<u16>,
     meter: Option<Meter>,
@@ -90,7 +90,8 @@ impl Probe {
 
     fn start_meter(&mut self) {
         if !self.processes.is_empty() {
-            self.meter = self.or_problem("the server's CPU time", Meter::new(self.processes.clone()));
+            self.meter =
+                self.or_problem("the server's CPU time", Meter::new(self.roots.clone(), &self.processes));
         }
         let uncounted = self.meter.as_ref().and_then(|meter| meter.uncounted().map(str::to_owned));
         uncounted.into_iter().for_each(|why| self.problem(format!("of the server {why}")));
@@ -98,23 +99,25 @@ impl Probe {
 
     /// The measured time begins.
     pub(crate) fn begun(&mut self, plan: &Plan) {
+        // Processes may have been started since, as of a server that forks for each connection.
+        self.look_around();
         if self.meter.is_none() && self.begun.is_none() {
-            self.look_around();
             self.start_meter();
         }
         let Some(meter) = &mut self.meter else { return };
         if !plan.warmup.is_zero() {
             self.system_calls = meter.stop_counting();
         }
-        let (now, used) = (Instant::now(), meter.read());
+        let (now, used) = (Instant::now(), meter.read_with(&self.processes));
         let used = self.or_problem("the server's CPU time", used);
         self.begun = used.map(|used| (now, used, threads_of(&self.processes)));
     }
 
     /// The measured time ends.
     pub(crate) fn ended(&mut self, plan: &Plan) {
+        self.look_around();
         if let (Some((at, before, threads)), Some(meter)) = (self.begun.take(), &mut self.meter) {
-            let (time, used) = (at.elapsed(), meter.read());
+            let (time, used) = (at.elapsed(), meter.read_with(&self.processes));
             if plan.warmup.is_zero() {
                 self.system_calls = meter.stop_counting();
             }
@@ -208,4 +211,41 @@ pub(crate) fn tell_calls(cost: &mut Cost, system_calls: Option<u64>, tally: &Tal
     let counted = tally.counted;
     cost.system_calls_per_message =
         system_calls.filter(|_| counted > 0).map(|calls| calls as f64 / counted as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::cpu::CpuClock;
+    use crate::plan::tests::plan;
+
+    /// As of a server that forks for each connection: one child comes and goes in the measured time, another stays.
+    #[test]
+    fn children_that_are_started_under_load_count() {
+        let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let script = format!("read go; sh -c '{work}'; sh -c '{work}; echo $$; read end'; :");
+        let mut command = Command::new("sh");
+        let mut shell =
+            command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let plan = plan("--warmup 0s").unwrap();
+        let mut probe = Probe::new(&[shell.id()], None);
+        probe.opened(&plan);
+        probe.begun(&plan);
+        shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        let mut child = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut child).unwrap();
+        let of_child = CpuClock::of_processes(&[child.trim().parse().unwrap()]).unwrap().read().unwrap();
+        probe.ended(&plan);
+        shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        shell.wait().unwrap();
+        let cost = probe.cost(&Tally::default(), 1).unwrap();
+        // The other did the same, and is told in ticks.
+        let least = of_child.as_secs_f64() + 0.01;
+        assert!(of_child > Duration::ZERO && cost.cpu_s >= least, "{cost:?}, {of_child:?} of the second");
+        assert!(probe.server_use().unwrap().demand() > 0.0);
+        assert_eq!(probe.processes(), Some(2));
+    }
 }

@@ -29,7 +29,6 @@ pub(super) struct Watch<'a> {
 #[derive(Debug)]
 struct Opened {
     at: Instant,
-    processes: Vec<u32>,
     meter: Meter,
     used: Used,
     threads: Threads,
@@ -74,9 +73,9 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         let processes = measure::with_descendants(self.server);
-        let meter = Meter::without_calls(processes.clone())?;
-        let (used, threads) = (meter.read()?, threads_of(&processes));
-        *self.opened.borrow_mut() = Some(Opened { at: Instant::now(), processes, meter, used, threads });
+        let meter = Meter::without_calls(self.server.to_vec())?;
+        let (used, threads) = (meter.read_with(&processes)?, threads_of(&processes));
+        *self.opened.borrow_mut() = Some(Opened { at: Instant::now(), meter, used, threads });
         Ok(())
     }
 
@@ -86,11 +85,12 @@ impl<'a> Watch<'a> {
         let (Some(opened), Some(ended)) = (self.opened.take(), self.ended.get()) else {
             return Ok(());
         };
+        let processes = measure::with_descendants(self.server);
         // Little is done after the end: what was under way is answered.
         let seconds = ended.duration_since(opened.at).as_secs_f64();
         seen.server = Some(SeenOfServer {
-            used: opened.meter.read()?.since(opened.used),
-            threads: ServerUse::between(&opened.threads, &threads_of(&opened.processes), seconds),
+            used: opened.meter.read_with(&processes)?.since(opened.used),
+            threads: ServerUse::between(&opened.threads, &threads_of(&processes), seconds),
         });
         Ok(())
     }

@@ -11,7 +11,7 @@ mod reactors;
 mod syscalls;
 mod usage;
 
-pub(crate) use processes::with_descendants;
+pub(crate) use processes::{cpu_of_ended_children, with_descendants};
 pub(crate) use reactors::Reactors;
 pub(crate) use syscalls::SystemCalls;
 pub(crate) use usage::{Meter, Used, switches};

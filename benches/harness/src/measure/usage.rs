@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::unistd::Pid;
 
+use super::cpu_of_ended_children;
 use super::syscalls::SystemCalls;
 use crate::cpu::CpuClock;
 use crate::result::Cost;
@@ -30,11 +31,13 @@ pub(crate) struct Used {
 }
 
 impl Meter {
-    /// For these processes. Their system calls are counted from now on, if the kernel lets us; also those of threads
-    /// and processes that they start later.
-    pub(crate) fn new(pids: Vec<u32>) -> Result<Self> {
+    /// For these processes. System calls of theirs and of their `descendants` are counted from now on, if the kernel lets
+    /// us; also those of threads and processes that they start later.
+    pub(crate) fn new(pids: Vec<u32>, descendants: &[u32]) -> Result<Self> {
+        let all: Vec<u32> =
+            descendants.iter().filter(|pid| !pids.contains(pid)).chain(&pids).copied().collect();
         let mut meter = Self::without_calls(pids)?;
-        meter.count_calls();
+        meter.count_calls_of(&all);
         Ok(meter)
     }
 
@@ -47,7 +50,11 @@ impl Meter {
 
     /// Counts system calls from now on.
     pub(crate) fn count_calls(&mut self) {
-        self.calls = Some(SystemCalls::of(&self.pids).map_err(|error| format!("{error:#}")));
+        self.count_calls_of(&self.pids.clone());
+    }
+
+    fn count_calls_of(&mut self, pids: &[u32]) {
+        self.calls = Some(SystemCalls::of(pids).map_err(|error| format!("{error:#}")));
     }
 
     /// Why system calls are not counted.
@@ -65,9 +72,23 @@ impl Meter {
         self.clocks.iter().map(|clock| clock.read()).sum()
     }
 
+    /// What these processes have used, and those of their children that have ended.
     pub(crate) fn read(&self) -> Result<Used> {
+        self.read_with(&[])
+    }
+
+    /// As [`Meter::read`], with these of their `descendants` that live now. What a process used goes over to its parent
+    /// when it has ended, but for its context switches, of which nothing is known then.
+    pub(crate) fn read_with(&self, descendants: &[u32]) -> Result<Used> {
         let mut used = Used { cpu: self.cpu()?, ..Used::default() };
-        for pid in &self.pids {
+        let others: Vec<u32> = descendants.iter().copied().filter(|pid| !self.pids.contains(pid)).collect();
+        for &pid in &others {
+            // One of them may have ended since they were looked for.
+            let clock = pid.try_into().ok().and_then(|pid| CpuClock::of_process(Pid::from_raw(pid)).ok());
+            used.cpu += clock.and_then(|clock| clock.read().ok()).unwrap_or_default();
+        }
+        for pid in self.pids.iter().chain(&others) {
+            used.cpu += cpu_of_ended_children(*pid);
             // A thread may end between the listing and the reading.
             for status in tasks(*pid).iter().filter_map(|task| fs::read_to_string(task).ok()) {
                 let [voluntary, involuntary] = switches(&status);
@@ -129,11 +150,14 @@ impl Used {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
     fn this_process_is_metered() {
-        let meter = Meter::new(vec![std::process::id()]).unwrap();
+        let meter = Meter::new(vec![std::process::id()], &[]).unwrap();
         let before = meter.read().unwrap();
         let begun = meter.cpu().unwrap();
         let mut turns = 0;
@@ -146,6 +170,27 @@ mod tests {
         // Every yield is one; reads of the clock and other threads of the test add theirs.
         assert!(used.system_calls.is_none_or(|calls| calls >= turns), "{used:?}, {turns} turns");
         assert_eq!(used.system_calls.is_none(), meter.uncounted().is_some());
+    }
+
+    /// Of a shell whose children work: one after the other, and each ends.
+    #[test]
+    fn what_children_used_that_have_ended_counts() {
+        let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let script = format!("read go; sh -c '{work}'; sh -c '{work}'; echo done; read end");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        let meter = Meter::without_calls(vec![shell.id()]).unwrap();
+        let before = meter.read().unwrap();
+        let mut told = BufReader::new(shell.stdout.take().unwrap());
+        let stdin = shell.stdin.as_mut().unwrap();
+        stdin.write_all(b"\n").unwrap();
+        told.read_line(&mut String::new()).unwrap();
+        let used = meter.read().unwrap().since(before);
+        let own = CpuClock::of_process(Pid::from_raw(shell.id().cast_signed())).unwrap().read().unwrap();
+        assert!(used.cpu >= own + Duration::from_millis(10), "{used:?}, {own:?} of its own");
+        shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        shell.wait().unwrap();
     }
 
     #[test]
