@@ -6,6 +6,7 @@
 
 mod bounds;
 mod mix;
+mod model;
 mod refusal;
 mod schedule;
 mod settings;

@@ -86,7 +86,8 @@ settings! {
     /// in flight, beyond which what is due waits [default: 1 for HTTP, else 1024].
     #[arg(long, short = 'd', value_name = "N")]
     depth: usize,
-    /// Load model: closed, rate, poisson, steps, ramp, burst or idle [default: closed; rate if --rate is given].
+    /// Load model: closed, rate, poisson, steps, ramp, burst or idle [default: steps, ramp or burst if such a flag is
+    /// given, else rate if --rate is, else closed]. What the load does not use is refused.
     #[arg(long, value_name = "MODEL")]
     load: String,
     /// Messages per second over all connections (rate, poisson, burst; lines per second of broadcast).
@@ -239,6 +240,7 @@ impl Settings {
         let mix = mix::parse(self.mix.as_deref(), target.dialect, size, &target.path)?;
         let duration = time("duration", self.duration, 10_000, Duration::from_millis(1))?;
         let load = self.load(scenario, &target, connections, duration)?;
+        self.ensure_used(scenario, &load)?;
         let duration = match &load {
             Load::Open { profile, .. } => Duration::from_secs_f64(profile.seconds()),
             _ => duration,
@@ -333,20 +335,8 @@ impl Settings {
         duration: Duration,
     ) -> Result<Load, Refusal> {
         let honest = scenario.has_crowd().then_some(HONEST_RATE * connections as f64);
-        let inferred = if self.rate.is_some() || honest.is_some() {
-            "rate"
-        } else if self.steps.is_some() {
-            "steps"
-        } else if self.ramp.is_some() {
-            "ramp"
-        } else if self.burst.is_some() {
-            "burst"
-        } else {
-            "closed"
-        };
-        let model = self.load.as_deref().unwrap_or(inferred);
         let seconds = duration.as_secs_f64();
-        let (profile, arrivals) = match model {
+        let (profile, arrivals) = match self.model(scenario) {
             "closed" => {
                 if self.rate.is_some() {
                     return Err(Refusal::new("rate", "a closed loop has none: --load rate or poisson does"));
@@ -366,7 +356,7 @@ impl Settings {
                 }
                 (Profile::constant(self.rate(Some(f64::from(size)))?, seconds), Arrivals::Bursts { size })
             }
-            _ => {
+            model => {
                 let known = "closed, rate, poisson, steps, ramp, burst or idle";
                 return Err(Refusal::new("load", format!("`{model}` is not {known}")));
             }
