@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,13 +31,17 @@ const FEED_ANNOUNCEMENT: &str = "publish on ";
 /// How long a server may take to announce its address.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether a server that starts is still wanted.
+const NAP: Duration = Duration::from_millis(50);
+
 /// How long a server may take to end after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a server says on its stdout, line by line, after it has announced its address.
 pub(crate) type Lines = Receiver<String>;
 
-/// A server in a child process, which ends no later than this value or this process.
+/// A server in a child process, which ends no later than this value or this process. What it has started itself ends
+/// with this value; if this process is killed outright, it is left to the server to see to that.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -50,21 +55,21 @@ impl Server {
     /// Starts `command` (split as a shell would, but run without one) on `cpus`, and waits until
     /// it has announced its address.
     ///
-    /// To be called on a thread that outlives the server: the kernel ends the server with it.
-    pub(crate) fn start(command: &str, cpus: &CpuList) -> Result<Self> {
-        Self::start_on(command, cpus).map(|(server, _)| server)
+    /// To be called on a thread that outlives the server: the kernel ends the server with it. Fails once `stop` is set.
+    pub(crate) fn start(command: &str, cpus: &CpuList, stop: &AtomicBool) -> Result<Self> {
+        Self::start_on(command, cpus, stop).map(|(server, _)| server)
     }
 
     /// As [`Server::start`], a server that announces an address for publishers too.
-    pub(crate) fn start_feed(command: &str, cpus: &CpuList) -> Result<Self> {
-        let (mut server, lines) = Self::start_on(command, cpus)?;
-        server.takes_publishers(&lines).with_context(|| format!("`{command}` takes no publishers"))?;
+    pub(crate) fn start_feed(command: &str, cpus: &CpuList, stop: &AtomicBool) -> Result<Self> {
+        let (mut server, lines) = Self::start_on(command, cpus, stop)?;
+        server.takes_publishers(&lines, stop).with_context(|| format!("`{command}` takes no publishers"))?;
         Ok(server)
     }
 
     /// Waits until the server has announced where it takes publishers.
-    pub(crate) fn takes_publishers(&mut self, lines: &Lines) -> Result<()> {
-        match announcement(lines, FEED_ANNOUNCEMENT)? {
+    pub(crate) fn takes_publishers(&mut self, lines: &Lines, stop: &AtomicBool) -> Result<()> {
+        match announcement(lines, FEED_ANNOUNCEMENT, stop)? {
             Address::Tcp(address) => self.publish = Some(address),
             other => bail!("it takes them on {other}, where TCP is needed"),
         }
@@ -76,15 +81,16 @@ impl Server {
         mut command: Command,
         name: &str,
         cpus: Option<&CpuList>,
+        stop: &AtomicBool,
     ) -> Result<(Self, Lines)> {
         command.stdin(Stdio::null());
         if let Some(cpus) = cpus {
             confine(&mut command, cpus)?;
         }
-        Self::launch(command, name)
+        Self::launch(command, name, stop)
     }
 
-    fn start_on(command: &str, cpus: &CpuList) -> Result<(Self, Lines)> {
+    fn start_on(command: &str, cpus: &CpuList, stop: &AtomicBool) -> Result<(Self, Lines)> {
         let words =
             shell_words::split(command).with_context(|| format!("cannot split the command `{command}`"))?;
         let [program, arguments @ ..] = words.as_slice() else {
@@ -93,39 +99,38 @@ impl Server {
         let mut command_line = Command::new(program);
         command_line.args(arguments).stdin(Stdio::null());
         confine(&mut command_line, cpus)?;
-        Self::spawn(command_line, command)
+        Self::spawn(command_line, command, stop)
     }
 
     /// Starts a server that is called `name` in errors; otherwise as [`Server::start`]. Tells too
     /// what the server says later.
-    fn spawn(command: Command, name: &str) -> Result<(Self, Lines)> {
-        let (server, lines) = Self::launch(command, name)?;
+    fn spawn(command: Command, name: &str, stop: &AtomicBool) -> Result<(Self, Lines)> {
+        let (server, lines) = Self::launch(command, name, stop)?;
         match &server.address {
             Address::Tcp(_) => Ok((server, lines)),
             other => bail!("`{name}` listens on {other}, where TCP is needed"),
         }
     }
 
-    fn launch(mut command: Command, name: &str) -> Result<(Self, Lines)> {
+    fn launch(mut command: Command, name: &str, stop: &AtomicBool) -> Result<(Self, Lines)> {
         command.stdout(Stdio::piped());
         end_with_this_one(&mut command);
         let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
-        match Self::wait_for_announcement(&mut child) {
+        match Self::wait_for_announcement(&mut child, stop) {
             Ok((address, clock, lines)) => {
                 let clock = RefCell::new((vec![child.id()], clock));
                 Ok((Self { child, address, publish: None, clock }, lines))
             }
             Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
+                end(&mut child);
                 Err(error.context(format!("`{name}` did not start")))
             }
         }
     }
 
-    fn wait_for_announcement(child: &mut Child) -> Result<(Address, CpuClock, Lines)> {
+    fn wait_for_announcement(child: &mut Child, stop: &AtomicBool) -> Result<(Address, CpuClock, Lines)> {
         let lines = read_lines(child.stdout.take().context("stdout is not piped")?)?;
-        let address = announcement(&lines, ANNOUNCEMENT)?;
+        let address = announcement(&lines, ANNOUNCEMENT, stop)?;
         Ok((address, CpuClock::of_processes(&[child.id()])?, lines))
     }
 
@@ -176,32 +181,30 @@ impl Server {
             }
         }
     }
+}
 
-    /// Sends SIGTERM.
-    pub(crate) fn ask_to_end(&mut self) {
-        // Once it has been waited for, its number may belong to another process.
-        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), self.child.id().try_into()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
+/// Ends a process that leads a group, and whatever else is in that.
+fn end(child: &mut Child) {
+    // Once it has been waited for, its number may belong to another process.
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
     }
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let _ = kill(pid, Signal::SIGTERM);
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    // Left unreaped, it keeps its number from others, and that of its group.
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while waitid(Id::Pid(pid), flags) == Ok(WaitStatus::StillAlive) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // What it has started and not ended, a shell for example, goes too.
+    let _ = killpg(pid, Signal::SIGKILL);
+    let _ = child.wait();
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.ask_to_end();
-        if !matches!(self.child.try_wait(), Ok(None)) {
-            return;
-        }
-        let pid = Pid::from_raw(self.child.id().cast_signed());
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        // Left unreaped, it keeps its number from others, and that of its group.
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        while waitid(Id::Pid(pid), flags) == Ok(WaitStatus::StillAlive) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
-        // What it has started and not ended, a shell for example, goes too.
-        let _ = killpg(pid, Signal::SIGKILL);
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 
@@ -245,16 +248,20 @@ fn confine(command: &mut Command, cpus: &CpuList) -> Result<()> {
     Ok(())
 }
 
-/// Waits for an address that is announced with these words.
-fn announcement(lines: &Lines, words: &str) -> Result<Address> {
+/// Waits for an address that is announced with these words, but not on after `stop` is set.
+fn announcement(lines: &Lines, words: &str, stop: &AtomicBool) -> Result<Address> {
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        if stop.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now()).min(NAP)) {
             Ok(line) => {
                 if let Some(address) = announced_address(&line, words) {
                     return Ok(address);
                 }
             }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(RecvTimeoutError::Timeout) => {
                 bail!("no `{words}ADDRESS` on its stdout within {START_TIMEOUT:?}")
             }
@@ -284,6 +291,8 @@ fn announced_address(line: &str, words: &str) -> Option<Address> {
 mod tests {
     use super::*;
 
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
     fn any_cpu() -> CpuList {
         let allowed = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap();
         let cpu = (0..).find(|&cpu| allowed.is_set(cpu) == Ok(true)).unwrap();
@@ -304,7 +313,7 @@ mod tests {
     #[test]
     fn a_server_is_started_and_ended() {
         let script = "sh -c 'echo starting; echo listening on 127.0.0.1:1; exec sleep 60'";
-        let mut server = Server::start(script, &any_cpu()).unwrap();
+        let mut server = Server::start(script, &any_cpu(), &GO_ON).unwrap();
         assert_eq!(server.address(), "127.0.0.1:1".parse().unwrap());
         assert!(server.clock().read().is_ok());
         assert_eq!(server.ended(Duration::ZERO), None);
@@ -316,7 +325,7 @@ mod tests {
     #[test]
     fn what_a_server_has_started_ends_with_it() {
         let script = "sh -c 'echo listening on 127.0.0.1:1; sleep 60 & echo $!; wait'";
-        let (server, lines) = Server::start_on(script, &any_cpu()).unwrap();
+        let (server, lines) = Server::start_on(script, &any_cpu(), &GO_ON).unwrap();
         let child = lines.recv_timeout(START_TIMEOUT).unwrap();
         drop(server);
         let deadline = Instant::now() + START_TIMEOUT;
@@ -334,7 +343,7 @@ mod tests {
     fn the_work_of_children_counts() {
         // The shell waits; what works is its child, until the test ends both.
         let script = "sh -c 'echo listening on 127.0.0.1:1; sh -c \"while :; do :; done\" & trap \"kill $!\" TERM; wait'";
-        let server = Server::start(script, &any_cpu()).unwrap();
+        let server = Server::start(script, &any_cpu(), &GO_ON).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while server.clock().read().unwrap() < Duration::from_millis(100) {
             assert!(Instant::now() < deadline, "no CPU time is counted");
@@ -345,14 +354,14 @@ mod tests {
     #[test]
     fn a_server_that_ends_is_noticed() {
         let script = "sh -c 'echo listening on 127.0.0.1:1; exit 3'";
-        let mut server = Server::start(script, &any_cpu()).unwrap();
+        let mut server = Server::start(script, &any_cpu(), &GO_ON).unwrap();
         let status = server.ended(Duration::from_secs(5)).unwrap();
         assert_eq!(status.code(), Some(3));
     }
 
     #[test]
     fn a_server_that_does_not_start_is_named() {
-        let error = |command| format!("{:#}", Server::start(command, &any_cpu()).unwrap_err());
+        let error = |command| format!("{:#}", Server::start(command, &any_cpu(), &GO_ON).unwrap_err());
         assert!(error("true").contains("`true` did not start: its stdout ended"));
         assert!(error("/no/such/server").contains("cannot start `/no/such/server`"));
         assert!(error("echo 'unfinished").contains("cannot split"));

@@ -5,11 +5,12 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cpu::CpuList;
-use crate::outcome::{Status, WithStatus};
+use crate::outcome::{Status, WithStatus, ends};
 use crate::plan::{Dialect, Target};
 use crate::process::{Lines, Server};
 
@@ -38,6 +39,7 @@ impl Started {
         reactors: Option<usize>,
         cpus: Option<&CpuList>,
         takes_publishers: bool,
+        stop: &AtomicBool,
     ) -> Result<Self> {
         let line = command_line(name, reactors, takes_publishers).status(Status::Usage)?;
         let [program, arguments @ ..] = line.words.as_slice() else {
@@ -45,9 +47,12 @@ impl Started {
         };
         let mut command = Command::new(program);
         command.args(arguments);
-        let (mut server, lines) = Server::start_any(command, name, cpus).status(Status::Unreachable)?;
+        let (mut server, lines) = Server::start_any(command, name, cpus, stop).map_err(|error| {
+            let is_stopped = stop.load(Ordering::Relaxed);
+            ends(if is_stopped { Status::Interrupted } else { Status::Unreachable }, error)
+        })?;
         if takes_publishers {
-            server.takes_publishers(&lines).with_context(|| format!("`{name}` takes no publishers"))?;
+            server.takes_publishers(&lines, stop).with_context(|| format!("`{name}` takes no publishers"))?;
         }
         let Line { words, dialect, path } = line;
         Ok(Self { server, command: shell_words::join(&words), dialect, path, _lines: lines })

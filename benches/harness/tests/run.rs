@@ -377,6 +377,36 @@ fn interrupted(name: &str, arguments: &str, says: &str) -> Value {
     result
 }
 
+/// The server never says where it listens; what it has started goes with it.
+#[test]
+fn a_server_that_starts_is_not_waited_for_after_a_signal() {
+    for (name, command) in [("run", "run --duration 1s --server"), ("compare", "compare --b true --a")] {
+        let [told, script] = ["pid", "sh"].map(|end| scratch(&format!("starting-{name}.{end}")));
+        let _ = std::fs::remove_file(&told);
+        let text = format!("sleep 60 &\necho $! > {0}.new && mv {0}.new {0}\nwait\n", told.display());
+        std::fs::write(&script, text).unwrap();
+        let mut command = bench(command);
+        command.arg(format!("sh {}", script.display())).stderr(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().unwrap();
+        eventually(|| told.exists());
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let ended: support::Ended = child.wait_with_output().unwrap().into();
+        assert_eq!(ended.status, 130, "{}", ended.stderr);
+        assert!(ended.stderr.contains("did not start: interrupted"), "{}", ended.stderr);
+        let started = std::fs::read_to_string(&told).unwrap();
+        let stat = format!("/proc/{}/stat", started.trim());
+        eventually(|| std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
+    }
+}
+
+fn eventually(condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "not within 20 s");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn an_interrupted_command_tells_what_it_had() {
     for (name, arguments) in [

@@ -65,7 +65,7 @@ impl Session {
         let is_broadcast = settings.scenario().status(Status::Usage)? == Scenario::Broadcast;
         let start = |name: &String| {
             let cpus = settings.server_cpus.as_ref();
-            Started::start(name, settings.server_reactors, cpus, is_broadcast)
+            Started::start(name, settings.server_reactors, cpus, is_broadcast, &stop)
         };
         let started = settings.server.as_ref().map(start).transpose()?;
         let target = settings.target(started.as_ref().map(Started::target)).status(Status::Usage)?;

@@ -1,6 +1,7 @@
 //! The servers that take turns: started for the comparison, or running already.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -35,10 +36,10 @@ enum Process {
 
 impl Contender {
     /// Starts a server, or finds one that runs, and has it ready to be loaded.
-    pub(super) fn new(plan: &Plan, contestant: &Contestant) -> Result<Self> {
+    pub(super) fn new(plan: &Plan, contestant: &Contestant, stop: &AtomicBool) -> Result<Self> {
         let target = match contestant.running() {
             Some(text) => plan::Target::parse(text).status(Status::Usage)?,
-            None => return Self::start(plan, contestant),
+            None => return Self::start(plan, contestant, stop),
         };
         let Address::Tcp(address) = target.address() else { bail!("{target} is not TCP") };
         let pids = contestant.pid.map_or_else(|| listener::processes(&target.address()), |pid| vec![pid]);
@@ -48,9 +49,9 @@ impl Contender {
         Self { process: Process::Running { pids, clock }, address, conversation }.checked(plan)
     }
 
-    fn start(plan: &Plan, contestant: &Contestant) -> Result<Self> {
+    fn start(plan: &Plan, contestant: &Contestant, stop: &AtomicBool) -> Result<Self> {
         let start = if plan.broadcasts() { Server::start_feed } else { Server::start };
-        let server = start(&contestant.server, &plan.server_cpus)?;
+        let server = start(&contestant.server, &plan.server_cpus, stop)?;
         let address = server.address();
         let mut target = plan::Target::new(plan.dialect, &address.into());
         target.path.clone_from(&plan.path);

@@ -68,7 +68,7 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
     plan.server_cpus.pin_this_thread()?;
     // Before any thread is started, as they all inherit this.
     plan.load.cpus.pin_this_thread()?;
-    let mut servers = start(plan)?;
+    let mut servers = start(plan, stop)?;
     for (turns, server) in measured.iter_mut().zip(&servers) {
         (turns.address, turns.begun_unix_ms) = (Some(server.address), unix_ms(SystemTime::now()));
     }
@@ -102,9 +102,9 @@ fn measure(plan: &Plan, stop: &AtomicBool, measured: &mut [Turns]) -> Result<()>
     Ok(())
 }
 
-fn start(plan: &Plan) -> Result<Vec<Contender>> {
+fn start(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Contender>> {
     let start = |contestant: &Contestant| {
-        let contender = Contender::new(plan, contestant)?;
+        let contender = Contender::new(plan, contestant, stop)?;
         eprintln!("{}: {}", contestant.label, contender.address);
         Ok::<_, Error>(contender)
     };
