@@ -8,15 +8,30 @@ use corelane::Address;
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
+/// Where the kernel lists Unix sockets.
+const UNIX: &str = "/proc/net/unix";
+
+/// The flag there of one that takes connections.
+const ACCEPTS: u32 = 1 << 16;
+
 /// The processes that listen at a target, if they are on this machine and may be looked at; not this one.
 pub(crate) fn processes(target: &Address) -> Vec<u32> {
     with_sockets(target).into_iter().filter(|pid| *pid != std::process::id()).collect()
 }
 
 fn with_sockets(target: &Address) -> Vec<u32> {
-    let Address::Tcp(target) = target else { return Vec::new() };
-    let path = if target.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-    let inodes = fs::read_to_string(path).map(|text| listeners(&text, *target)).unwrap_or_default();
+    // A name may be of any bytes.
+    let read = |path: &str| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let inodes = match target {
+        Address::Tcp(target) => {
+            let path = if target.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+            listeners(&read(path), *target)
+        }
+        Address::Unix(path) => unix_listeners(&read(UNIX), &path.display().to_string()),
+        Address::Abstract(name) => {
+            unix_listeners(&read(UNIX), &format!("@{}", String::from_utf8_lossy(name)))
+        }
+    };
     if inodes.is_empty() {
         return Vec::new();
     }
@@ -58,9 +73,23 @@ fn listeners(text: &str, target: SocketAddr) -> Vec<u64> {
     text.lines().skip(1).filter_map(inode).collect()
 }
 
+/// The inodes of the sockets that listen under a name, which is that of when they were bound.
+fn unix_listeners(text: &str, name: &str) -> Vec<u64> {
+    let inode = |line: &str| -> Option<u64> {
+        let fields: Vec<&str> = line.split_whitespace().take(7).collect();
+        let accepts = u32::from_str_radix(fields.get(3)?, 16).ok()? & ACCEPTS != 0;
+        // A path may hold spaces.
+        let is_there = line.strip_suffix(name)?.ends_with(' ');
+        (accepts && is_there).then(|| fields.get(6)?.parse().ok())?
+    };
+    text.lines().skip(1).filter_map(inode).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
     use super::*;
 
@@ -80,6 +109,19 @@ mod tests {
         assert_eq!(processes(&address), [0; 0], "the client is no server");
         drop(listener);
         eventually(&[]);
+        let name = format!("corelane bench {}", std::process::id());
+        let abstract_name = UnixAddr::from_abstract_name(&name).unwrap();
+        let path = std::env::temp_dir().join(format!("{name}.sock"));
+        let _ = fs::remove_file(&path);
+        for (address, listener) in [
+            (Address::Abstract(name.into_bytes()), UnixListener::bind_addr(&abstract_name).unwrap()),
+            (Address::Unix(path.clone()), UnixListener::bind(&path).unwrap()),
+        ] {
+            let found = with_sockets(&address);
+            assert!(found.contains(&std::process::id()), "{address}: {found:?}");
+            drop(listener);
+        }
+        let _ = fs::remove_file(&path);
         assert_eq!(processes(&"unix:@nobody".parse().unwrap()), [0; 0]);
     }
 }
