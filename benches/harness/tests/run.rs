@@ -335,29 +335,6 @@ fn a_schedule_that_was_not_kept_fails_the_run() {
     assert!(ended.stdout.contains("FAILED  schedule kept: "), "{}", ended.stdout);
 }
 
-/// One connection with room for one message, and a target that takes 50 ms for each.
-#[test]
-fn what_a_slow_target_keeps_from_being_sent_is_counted() {
-    let address = target(|mut stream| {
-        let mut buffer = [0; 64];
-        while stream.read_exact(&mut buffer).is_ok() {
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
-            if std::io::Write::write_all(&mut stream, &buffer).is_err() {
-                return;
-            }
-        }
-    });
-    let arguments = format!(
-        "run tcp://{address} -c 1 --depth 1 --rate 1000 --duration 500ms --warmup 0s --late-after 100ms"
-    );
-    let (ended, result) = ended_with_result("run-never-sent", &arguments);
-    assert_eq!(ended.status, 6, "{}", ended.stderr);
-    let counts = &result["targets"][0]["counts"];
-    let (sent, never) = (number(counts, "sent"), number(counts, "never_sent"));
-    assert!(sent <= 12 && sent + never == 500, "{counts}");
-    assert!(ended.stderr.contains("does not keep up"), "{}", ended.stderr);
-}
-
 /// Interrupts a command once its load goes on, and returns the partial result that it wrote.
 fn interrupted(name: &str, arguments: &str, says: &str) -> Value {
     let file = scratch(&format!("{name}.json"));

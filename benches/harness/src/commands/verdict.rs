@@ -153,13 +153,14 @@ pub(crate) fn broken_schedule(plan: &Plan, tally: &Tally) -> Option<String> {
             waited(tally) * 100.0
         ));
     }
-    if tally.counts.never_sent > 0 && percent(tally.counts.never_sent) > plan.tolerance {
+    let behind = tally.not_sent_in_time();
+    if behind > 0 && percent(behind) > plan.tolerance {
         return Some(format!(
-            "{} of {due} messages were never sent ({:.2}%, more than --tolerance {}%): no connection had room for \
-             them, so the target does not keep up with this rate",
-            tally.counts.never_sent,
-            percent(tally.counts.never_sent),
-            plan.tolerance
+            "{behind} of {due} messages were not sent in the measured time ({:.2}%, more than --tolerance {}%), {} of \
+             them never: no connection had room for them, so the target does not keep up with this rate",
+            percent(behind),
+            plan.tolerance,
+            tally.counts.never_sent
         ));
     }
     if plan.tolerance < 100.0 && plan.spin.is_zero() && tally.demand() >= EXHAUSTED {
@@ -295,7 +296,10 @@ mod tests {
         assert_eq!(check(&tally), "of 1000 11 late, 0 never sent");
         tally.counts.never_sent = 20;
         assert!(check(&tally).contains("does not keep up"));
-        (tally.counts.never_sent, tally.reactors[0].wait_s) = (0, 0.99);
+        // Those that were sent when the time was over do not show that it keeps up either.
+        (tally.counts.never_sent, tally.sent_behind) = (5, 15);
+        assert!(check(&tally).starts_with("20 of 1005 messages were not sent in the measured time (1.99%"));
+        (tally.counts.never_sent, tally.sent_behind, tally.reactors[0].wait_s) = (0, 0, 0.99);
         assert!(check(&tally).starts_with("the generator was short of CPU"));
         tally.partial = true;
         assert_eq!(schedule(&plan, &tally, None), None);

@@ -302,7 +302,9 @@ impl Run {
         let begin = start + plan.warmup.as_nanos() as u64;
         let end = begin + plan.duration.as_nanos() as u64;
         self.tally.begun = Some(self.common.epoch + Duration::from_nanos(begin - 1));
-        let last = end + (last_wave(&plan) + plan.deadline + plan.connect_timeout + MARGIN).as_nanos() as u64;
+        // First what had no room before may be sent, and then be answered.
+        let patience = plan.deadline * if plan.load.is_open() { 2 } else { 1 };
+        let last = end + (last_wave(&plan) + patience + plan.connect_timeout + MARGIN).as_nanos() as u64;
         let mut points = [(begin, Point::Begun), (end, Point::Ended)].into_iter().peekable();
         self.waiting_for = self.common.reactors;
         while self.waiting_for > 0 {

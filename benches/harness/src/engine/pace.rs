@@ -42,13 +42,9 @@ impl Pace {
         Some(due)
     }
 
-    /// How many were due before `end` and were not taken.
-    pub(crate) fn left_before(&mut self, end: u64) -> u64 {
-        let mut left = 0;
-        while self.take(end.saturating_sub(1)).is_some() {
-            left += 1;
-        }
-        left
+    /// Takes those that are due before `end` and were not taken.
+    pub(crate) fn take_before(&mut self, end: u64) -> impl Iterator<Item = u64> + use<'_> {
+        std::iter::from_fn(move || self.take(end.saturating_sub(1)))
     }
 }
 
@@ -81,8 +77,8 @@ mod tests {
         assert_eq!(pace.take(499), None);
         assert_eq!((pace.take(500), pace.next_due()), (Some(500), Some(1_000_500)));
         assert_eq!((pace.take(9_999_999), pace.take(9_999_999)), (Some(1_000_500), Some(2_000_500)));
-        assert_eq!(pace.left_before(8_000_500), 5);
-        assert_eq!(pace.left_before(u64::MAX), 2);
+        assert_eq!(pace.take_before(8_000_500).count(), 5);
+        assert_eq!(pace.take_before(u64::MAX).collect::<Vec<_>>(), [8_000_500, 9_000_500]);
         assert_eq!(pace.next_due(), None);
     }
 }

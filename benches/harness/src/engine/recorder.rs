@@ -216,6 +216,27 @@ impl Recorder {
         }
     }
 
+    /// A message was sent that no connection had room for when it was due.
+    pub(crate) fn held_back(&mut self, due: u64, now: u64, is_late: bool) {
+        if self.holds(due) {
+            self.tally.held_back += u64::from(is_late);
+            self.tally.sent_behind += u64::from(now >= self.end);
+        }
+    }
+
+    /// A message that was due is not going to be sent. Its latency would have been longer than it has waited by `now`.
+    pub(crate) fn never_sent(&mut self, due: u64, now: u64) {
+        self.tally.counts.never_sent += u64::from(self.holds(due));
+        self.never_answered(due, now);
+    }
+
+    /// As [`Recorder::never_sent`], of one that was sent and has no reply.
+    pub(crate) fn never_answered(&mut self, due: u64, now: u64) {
+        if self.is_open && self.holds(due) {
+            self.corrected.record(due, now, now, 1);
+        }
+    }
+
     /// A wave was sent on so many connections.
     pub(crate) fn wave(&mut self, due: u64, sent: u64) {
         self.waves.push((due, Wave { sent, ..Wave::default() }));
@@ -403,6 +424,35 @@ mod tests {
             assert!((got - expected).abs() <= expected / 1_000.0, "{quantile}: {got}");
         }
         assert!(tally.phases.reply.raw.unwrap().max_us().unwrap() < 101.0);
+    }
+
+    /// Those that were due and have no reply are in the corrected latencies with what is known of theirs.
+    #[test]
+    fn what_was_never_sent_or_answered_has_waited_until_the_end() {
+        let mut recorder = recorder(true);
+        recorder.sent(2 * SECOND, 2 * SECOND, 64, MS);
+        recorder.never_answered(2 * SECOND, 4 * SECOND);
+        recorder.never_sent(3 * SECOND - MS, 4 * SECOND);
+        // Of the warm-up.
+        recorder.never_sent(SECOND - MS, 4 * SECOND);
+        let tally = recorder.finish(4 * SECOND);
+        assert_eq!((tally.counts.sent, tally.counts.never_sent), (1, 1));
+        assert!(tally.phases.reply.raw.is_none());
+        for latencies in [tally.phases.reply.corrected.unwrap(), tally.phases.first_byte.corrected.unwrap()] {
+            assert_eq!(latencies.count(), 2);
+            let (least, most) = (latencies.quantile_us(0.0).unwrap(), latencies.max_us().unwrap());
+            assert!((1.0009e6..1.003e6).contains(&least) && (2e6..2.003e6).contains(&most), "{least} {most}");
+        }
+    }
+
+    #[test]
+    fn what_was_held_back_may_be_sent_behind_the_window() {
+        let mut recorder = recorder(true);
+        recorder.held_back(SECOND - MS, 2 * SECOND, true);
+        recorder.held_back(2 * SECOND, 2 * SECOND + MS, false);
+        recorder.held_back(2 * SECOND, 3 * SECOND, true);
+        let tally = recorder.finish(4 * SECOND);
+        assert_eq!((tally.held_back, tally.sent_behind), (1, 1));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) answered: u64,
     /// Late sends that no connection had room for when they were due: the target's fault, not the generator's.
     pub(crate) held_back: u64,
+    /// Messages that no connection had room for until the measured time was over, and that were sent then.
+    pub(crate) sent_behind: u64,
     /// Messages that every connection sent at once, by round.
     pub(crate) waves: Vec<Wave>,
     /// From when a wave was due until each of its replies.
@@ -124,6 +126,7 @@ impl Tally {
         self.asked += other.asked;
         self.answered += other.answered;
         self.held_back += other.held_back;
+        self.sent_behind += other.sent_behind;
         if self.waves.len() < other.waves.len() {
             self.waves.resize(other.waves.len(), Wave::default());
         }
@@ -159,6 +162,11 @@ impl Tally {
     /// Replies in each second of the measured time.
     pub(crate) fn per_second(&self) -> f64 {
         if self.seconds > 0.0 { self.counts.received as f64 / self.seconds } else { 0.0 }
+    }
+
+    /// Messages that were due in the measured time, and that no connection had room for in it.
+    pub(crate) fn not_sent_in_time(&self) -> u64 {
+        self.counts.never_sent + self.sent_behind
     }
 
     /// Late sends that were the generator's own fault.

@@ -68,8 +68,6 @@ enum Pacing {
         backlog: VecDeque<u64>,
         /// Requests that a lane may have under way.
         depth: usize,
-        /// Whether no more are sent.
-        is_over: bool,
     },
 }
 
@@ -127,13 +125,7 @@ impl<'a> Steady<'a> {
         let wire = Wire::new(plan, shared.material);
         let (pacing, together) = match plan.load {
             Load::Open { depth, .. } => (
-                Pacing::Open {
-                    pace: None,
-                    free: VecDeque::new(),
-                    backlog: VecDeque::new(),
-                    depth,
-                    is_over: false,
-                },
+                Pacing::Open { pace: None, free: VecDeque::new(), backlog: VecDeque::new(), depth },
                 MOST_DUE_TOGETHER,
             ),
             Load::Closed { depth, .. } => (Pacing::Closed, depth),
@@ -193,12 +185,13 @@ impl<'a> Steady<'a> {
         let counts = &mut window.recorder.tally.counts;
         counts.connections_asked = self.lanes.len() as u64;
         counts.verified_bytes = self.wire.verified();
-        if let Pacing::Open { pace, backlog, .. } = &mut self.pacing {
-            let waiting: usize = self.lanes.iter().map(|lane| lane.due.len()).sum();
-            counts.never_sent += (backlog.len() + waiting) as u64;
+        self.give_up_unsent(&mut window, now);
+        if let Pacing::Open { pace: Some(pace), .. } = &mut self.pacing {
             let until = window.recorder.end().min(now);
-            let left = pace.as_mut().map_or(0, |pace| pace.left_before(until));
-            window.recorder.tally.counts.never_sent += left;
+            pace.take_before(until).for_each(|due| window.recorder.never_sent(due, now));
+        }
+        for request in self.lanes.iter().flat_map(|lane| lane.talk.pending()) {
+            window.recorder.never_answered(request.intended, now);
         }
         window.recorder.tally.partial = is_partial;
         window.finish(now)
@@ -219,10 +212,16 @@ impl<'a> Steady<'a> {
         while !window.is_closed() {
             self.turn(window)?;
         }
-        while self.outstanding > 0 || self.hoses.iter().any(|hose| hose.unanswered() > 0) {
+        let limit = shared.plan.deadline.as_nanos() as u64;
+        let patience = limit * if shared.plan.load.is_open() { 2 } else { 1 };
+        while self.is_busy() {
             self.turn(window)?;
-            let late = shared.clock.now().saturating_sub(window.recorder.end());
-            if late > shared.plan.deadline.as_nanos() as u64 {
+            let now = shared.clock.now();
+            let late = now.saturating_sub(window.recorder.end());
+            if late > limit {
+                self.give_up_unsent(window, now);
+            }
+            if late > patience {
                 let bytes: usize = self.hoses.iter().map(Hose::unanswered).sum();
                 bail!(
                     "the server stopped answering: {} messages and {bytes} bytes of the firehose are outstanding",
@@ -231,6 +230,22 @@ impl<'a> Steady<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether something is unanswered, or has yet to be sent.
+    fn is_busy(&self) -> bool {
+        let waits = matches!(&self.pacing, Pacing::Open { backlog, .. } if !backlog.is_empty());
+        waits || self.outstanding > 0 || self.hoses.iter().any(|hose| hose.unanswered() > 0)
+    }
+
+    /// Takes note of what was due and will not be sent.
+    fn give_up_unsent(&mut self, window: &mut Window<'_>, now: u64) {
+        let Pacing::Open { backlog, .. } = &mut self.pacing else { return };
+        backlog.drain(..).for_each(|due| window.recorder.never_sent(due, now));
+        for due in self.lanes.iter_mut().flat_map(|lane| lane.due.drain(..)) {
+            window.recorder.never_sent(due.at, now);
+            self.outstanding -= 1;
+        }
     }
 
     /// Starts the load, now that every connection is known to work.
@@ -329,18 +344,11 @@ impl<'a> Steady<'a> {
         }
     }
 
-    /// Gives requests that are due to lanes that have room for them, for the last time when the window has closed.
+    /// Gives requests that are due to lanes that have room for them: those of the window, even when it has closed.
     fn take_due(&mut self, window: &Window<'_>, now: u64) {
-        let Pacing::Open { pace: Some(pace), free, backlog, depth, is_over } = &mut self.pacing else {
-            return;
-        };
-        if std::mem::replace(is_over, window.is_closed()) {
-            return;
-        }
+        let Pacing::Open { pace: Some(pace), free, backlog, depth } = &mut self.pacing else { return };
         let mut held_back = backlog.len();
-        while let Some(due) = pace.take(now) {
-            backlog.push_back(due);
-        }
+        backlog.extend(pace.take_before(window.recorder.end().min(now + 1)));
         while let (Some(&at), Some(&index)) = (backlog.front(), free.front()) {
             backlog.pop_front();
             free.pop_front();
@@ -397,7 +405,9 @@ impl<'a> Steady<'a> {
             count += 1;
             if is_load && !is_closed {
                 let late = window.recorder.sent(due.at, now, bytes, self.late_after);
-                window.recorder.tally.held_back += u64::from(late && due.is_held_back);
+                if due.is_held_back {
+                    window.recorder.held_back(due.at, now, late);
+                }
             }
         }
         if is_load {

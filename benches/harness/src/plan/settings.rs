@@ -135,7 +135,8 @@ settings! {
     /// How long before that the load runs unmeasured [default: 1s; 0s where nothing runs all the time].
     #[arg(long, value_name = "TIME")]
     warmup: Span,
-    /// How long a reply may take before the run fails [default: 10s].
+    /// How long a reply may take before the run fails, and how long after the measured time what was due in it is still
+    /// sent [default: 10s].
     #[arg(long, value_name = "TIME")]
     deadline: Span,
     /// How long connecting may take [default: 10s].

@@ -116,6 +116,11 @@ impl Talk {
         self.front.as_ref()
     }
 
+    /// All requests without a reply.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Pending> {
+        self.front.iter().chain(&self.rest)
+    }
+
     fn push(&mut self, request: Pending) {
         match &self.front {
             None => self.front = Some(request),

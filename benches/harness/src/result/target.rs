@@ -149,7 +149,8 @@ pub(crate) struct Counts {
     /// Replies of `received` to messages of before, of the warm-up.
     #[serde(default)]
     pub(crate) carried_in: u64,
-    /// Messages of `sent` without a reply when the measured time ended. It came afterwards.
+    /// Messages of `sent` without a reply when the measured time ended. It came afterwards. Some may have been sent
+    /// afterwards too: those that were due before, and that no connection had room for.
     #[serde(default)]
     pub(crate) outstanding: u64,
     /// Messages of `sent` that were never answered: their connection was ended by the scenario, or the run was stopped.
@@ -162,7 +163,8 @@ pub(crate) struct Counts {
     pub(crate) verified_bytes: u64,
     /// Sent later than they were due by more than the plan allows.
     pub(crate) late: u64,
-    /// Due, but not sent at all.
+    /// Due, but not sent at all: no connection had room for them in the measured time, nor in `--deadline` after it. The
+    /// corrected latencies have them with the time that they waited, which theirs would have been longer than.
     pub(crate) never_sent: u64,
     /// By kind, as in `reset`, `timeout`, `wrong data`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

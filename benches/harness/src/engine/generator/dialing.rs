@@ -88,6 +88,7 @@ impl Generator {
             _ => {
                 self.connecting -= 1;
                 self.start_lane(conn, &mut session, now);
+                self.check_finished();
             }
         }
         session
@@ -148,6 +149,7 @@ impl Generator {
         let is_struck = matches!(self.common.plan.load, Load::Storm { .. });
         if session.talk.unanswered() > 0 && !is_struck {
             self.recorder.error("unanswered");
+            self.give_up(session, now);
         }
         match self.common.plan.load {
             Load::Churn { end, .. } => {
@@ -160,7 +162,9 @@ impl Generator {
             }
             Load::Storm { .. } => {}
             // It announced that it would close behind its last reply: another takes its place.
-            _ if self.stage == Stage::Loading => self.dial(core, Wanted { antic: None, since: now }),
+            _ if self.stage == Stage::Loading || !self.backlog.is_empty() => {
+                self.dial(core, Wanted { antic: None, since: now })
+            }
             _ => {}
         }
         self.check_finished();

@@ -86,11 +86,9 @@ impl Generator {
 
     /// Begins the load on a connection that came while it goes on.
     pub(super) fn start_lane(&mut self, conn: &mut Conn<'_>, session: &mut Session, now: u64) {
-        if self.stage != Stage::Loading || now >= self.recorder.end() {
-            return;
-        }
+        let goes_on = self.stage == Stage::Loading && now < self.recorder.end();
         match self.common.plan.load {
-            Load::Closed { depth, .. } => {
+            Load::Closed { depth, .. } if goes_on => {
                 for _ in 0..depth {
                     self.ask(Outlet::Own(conn), session, now, now, Purpose::Load);
                 }
@@ -125,6 +123,9 @@ impl Generator {
             if matches!(self.common.plan.load, Load::Storm { .. }) {
                 self.proven(conn.core(), now);
             }
+            if self.common.plan.load.is_open() && !reply.is_last {
+                self.has_room(conn, session, now);
+            }
             self.check_finished();
             return Flow::Continue;
         }
@@ -137,7 +138,7 @@ impl Generator {
                 let at = now + self.pause(think);
                 self.set_alarm(conn.core(), at, Alarm::Thought, session.lane);
             }
-            Load::Open { .. } if self.stage == Stage::Loading && !reply.is_last => {
+            Load::Open { .. } if !reply.is_last => {
                 self.has_room(conn, session, now);
             }
             Load::Churn { end, .. } => return self.cycle(conn, session, end, now),
@@ -232,12 +233,14 @@ impl Generator {
                 return;
             };
             let late_before = self.recorder.tally.counts.late;
-            self.ask(Outlet::Own(conn), session, due, now, Purpose::Load);
-            self.recorder.tally.held_back += self.recorder.tally.counts.late - late_before;
+            if self.ask(Outlet::Own(conn), session, due, now, Purpose::Load) {
+                let is_late = self.recorder.tally.counts.late > late_before;
+                self.recorder.held_back(due, now, is_late);
+            }
         }
     }
 
-    /// Closes the window: nothing is sent any more but waves that are still to come.
+    /// Closes the window: nothing is sent any more but waves that are still to come, and what had no room before.
     pub(super) fn end_window(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>, now: u64) {
         self.send_due(sessions, core, now);
         self.close_window(now);

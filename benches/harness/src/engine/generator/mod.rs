@@ -34,7 +34,7 @@ enum Stage {
     /// They all stand.
     Waiting,
     Loading,
-    /// Nothing new is sent; replies are outstanding.
+    /// Nothing more falls due. What no connection had room for is still sent, and replies are outstanding.
     Draining,
     Done,
 }
@@ -190,7 +190,7 @@ impl Generator {
     fn check_finished(&mut self) {
         let churns = matches!(self.common.plan.load, Load::Churn { .. });
         let is_idle = self.outstanding == 0 && self.waves_left == 0 && self.connecting == 0;
-        let is_idle = is_idle && (!churns || self.recorder.standing == 0);
+        let is_idle = is_idle && self.backlog.is_empty() && (!churns || self.recorder.standing == 0);
         if self.stage == Stage::Draining && is_idle {
             self.finish();
         }
@@ -204,14 +204,16 @@ impl Generator {
         }
         self.stage = Stage::Done;
         let is_open = self.common.plan.load.is_open();
-        let recorder = std::mem::replace(&mut self.recorder, Recorder::new(is_open, false));
+        let mut recorder = std::mem::replace(&mut self.recorder, Recorder::new(is_open, false));
         let until = recorder.end().min(now);
+        let not_taken = self.pace.as_mut().map(|pace| pace.take_before(until)).into_iter().flatten();
+        for due in self.backlog.drain(..).chain(not_taken) {
+            recorder.never_sent(due, now);
+        }
         let mut tally = recorder.finish(now);
         tally.counts.connections_asked = self.quota as u64;
         tally.counts.verified_bytes = self.wire.verified();
         tally.counts.settle();
-        tally.counts.never_sent += self.backlog.len() as u64;
-        tally.counts.never_sent += self.pace.as_mut().map_or(0, |pace| pace.left_before(until));
         tally.crowd = self.crowd.tally();
         self.used.messages = tally.counts.received;
         tally.reactors = vec![self.used];
@@ -246,6 +248,23 @@ impl Generator {
         if self.stage != Stage::Done {
             self.misbehave(sessions, core, now);
             self.look_for_late_replies(sessions, now);
+            self.look_for_lost_time(now);
+        }
+    }
+
+    /// Gives up what no connection has had room for since the window closed.
+    fn look_for_lost_time(&mut self, now: u64) {
+        let limit = self.common.plan.deadline.as_nanos() as u64;
+        if self.stage == Stage::Draining && now.saturating_sub(self.recorder.end()) > limit {
+            self.backlog.drain(..).for_each(|due| self.recorder.never_sent(due, now));
+            self.check_finished();
+        }
+    }
+
+    /// Takes note of requests of the load that will have no reply.
+    fn give_up(&mut self, session: &Session, now: u64) {
+        for request in session.talk.pending().filter(|request| request.purpose == Purpose::Load) {
+            self.recorder.never_answered(request.intended, now);
         }
     }
 
@@ -351,7 +370,14 @@ impl Handler for Generator {
     fn on_message(&mut self, order: Order, sessions: &mut Sessions<Session>, core: &mut Core<'_>) {
         match order {
             Order::Go { start } => self.go(start, sessions, core),
-            Order::Stop if self.stage != Stage::Done => self.finish(),
+            Order::Stop if self.stage != Stage::Done => {
+                let now = self.common.now();
+                sessions
+                    .iter()
+                    .filter(|(_, session)| session.antic.is_none())
+                    .for_each(|(_, session)| self.give_up(session, now));
+                self.finish();
+            }
             Order::Stop => {}
         }
     }
@@ -397,7 +423,9 @@ impl Generator {
         });
         if !taken {
             self.recorder.error("not taken");
-            self.recorder.tally.counts.never_sent += u64::from(purpose == Purpose::Load);
+            if purpose == Purpose::Load {
+                self.recorder.never_sent(intended, now);
+            }
             return false;
         }
         self.outstanding += 1;
