@@ -25,6 +25,11 @@ impl Generator {
     }
 
     pub(super) fn dial(&mut self, core: &mut Core<'_>, wanted: Wanted) {
+        self.connecting += usize::from(wanted.antic.is_none());
+        self.try_to_dial(core, wanted);
+    }
+
+    fn try_to_dial(&mut self, core: &mut Core<'_>, wanted: Wanted) {
         let common = &self.common;
         let (plan, sources) = (&common.plan, &common.share.sources);
         let mut dial = Dial::to(common.target.clone()).timeout(plan.connect_timeout).token(wanted.token());
@@ -37,13 +42,19 @@ impl Generator {
             dial = dial.options(SocketOptions { receive_buffer, ..SocketOptions::default() });
         }
         self.dialed += 1;
-        self.connecting += usize::from(wanted.antic.is_none());
         core.connect(&dial);
     }
 
-    /// Dials what is due, where connections come over time, or what could not be dialed before.
+    /// Dials again what found a full queue: each is wanted since it was, not since now.
+    pub(super) fn dial_again(&mut self, core: &mut Core<'_>) {
+        for since in std::mem::take(&mut self.turned_away) {
+            self.try_to_dial(core, Wanted { antic: None, since });
+        }
+    }
+
+    /// Dials what is due, where connections come over time.
     pub(super) fn dial_due(&mut self, core: &mut Core<'_>, now: u64) {
-        let Some(mut arrivals) = self.arrivals.take() else { return self.dial_more(core, now) };
+        let Some(mut arrivals) = self.arrivals.take() else { return };
         while let Some(due) = arrivals.take(now) {
             if self.to_dial > 0 {
                 self.to_dial -= 1;
@@ -103,16 +114,18 @@ impl Generator {
     }
 
     pub(super) fn dial_failed(&mut self, error: &ConnectError, core: &mut Core<'_>) {
-        self.connecting = self.connecting.saturating_sub(1);
         if self.stage == Stage::Done {
             return;
         }
-        let status = match error.problem {
-            ConnectProblem::QueueFull => {
-                self.to_dial += 1;
-                let again = self.common.now() + RETRY;
-                return self.set_alarm(core, again, Alarm::Dial, 0);
+        if error.problem == ConnectProblem::QueueFull {
+            // It is still connecting, as one whose SYN the kernel sends again.
+            if self.turned_away.is_empty() {
+                self.set_alarm(core, self.common.now() + RETRY, Alarm::Again, 0);
             }
+            return self.turned_away.push(Wanted::of_token(error.token).since);
+        }
+        self.connecting = self.connecting.saturating_sub(1);
+        let status = match error.problem {
             ConnectProblem::PortsExhausted
             | ConnectProblem::DescriptorsExhausted
             | ConnectProblem::NoSuchLocalAddress

@@ -54,13 +54,24 @@ enum Alarm {
     Storm,
     /// The second half of a storm: the requests that it hits are under way.
     Strike,
-    /// Connections may be dialed again.
+    /// Connections are due to be dialed.
     Dial,
+    /// Those that were turned away may be dialed again.
+    Again,
 }
 
 impl Alarm {
-    const ALL: [Self; 8] =
-        [Self::Due, Self::Thought, Self::Begin, Self::End, Self::Wave, Self::Storm, Self::Strike, Self::Dial];
+    const ALL: [Self; 9] = [
+        Self::Due,
+        Self::Thought,
+        Self::Begin,
+        Self::End,
+        Self::Wave,
+        Self::Storm,
+        Self::Strike,
+        Self::Dial,
+        Self::Again,
+    ];
 
     fn key(self, lane: u32) -> u64 {
         (self as u64) << 32 | u64::from(lane)
@@ -83,6 +94,8 @@ pub(in crate::engine) struct Generator {
     to_dial: usize,
     /// Those that were dialed and are not proven yet.
     connecting: usize,
+    /// When those of them were wanted that found the queue of a Unix listener full, and are to be dialed again.
+    turned_away: Vec<u64>,
     window: usize,
     /// Connections dialed so far, the crowd's included.
     dialed: u64,
@@ -132,6 +145,7 @@ impl Generator {
             active: plan.active_of(quota),
             to_dial: if plan.prove { quota } else { 0 },
             connecting: 0,
+            turned_away: Vec::new(),
             window: (plan.connect_window / common.reactors).max(1),
             dialed: 0,
             opened: 0,
@@ -397,6 +411,7 @@ impl Handler for Generator {
             Alarm::Storm => self.storm(sessions, core, now),
             Alarm::Strike => self.strike(sessions, core, now),
             Alarm::Dial => self.dial_due(core, now),
+            Alarm::Again => self.dial_again(core),
         }
     }
 
