@@ -71,7 +71,9 @@ fn connections_that_come_over_time_are_dialed_again() {
     let target = slow_to_accept("full-queue-ramp.sock");
     let result = result(
         "full-queue-ramp",
-        &format!("run {target} -c {CONNECTIONS} --ramp-up 50ms --think 5ms --duration 1s --warmup 0s --deadline 60s"),
+        &format!(
+            "run {target} -c {CONNECTIONS} --ramp-up 50ms --think 5ms --duration 1s --warmup 0s --deadline 60s"
+        ),
     );
     assert!(checks(&result).contains(&("all opened", true)), "{result}");
     assert_eq!(opened(&result), CONNECTIONS);

@@ -84,8 +84,37 @@ fn slow_reader() {
     scenario(
         "slow-reader",
         "--hostile 50 --duration 2s",
-        &["honest ones answered", "the others were there", "slow ones intact"],
+        &["honest ones answered", "the others were there", "slow ones intact", "much left unread"],
     );
+}
+
+/// What slow readers leave unread fills the buffers of their connections: the target cannot send, and has to wait.
+#[test]
+fn slow_readers_have_the_target_wait() {
+    static WAITS: AtomicU32 = AtomicU32::new(0);
+    let address = support::target(|mut stream| {
+        use std::io::{ErrorKind, Read, Write};
+        socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            stream.set_nonblocking(true).unwrap();
+            let sent = match stream.write(&buffer[..length]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                sent => sent.unwrap_or(length),
+            };
+            WAITS.fetch_add(u32::from(sent < length), Ordering::Relaxed);
+            stream.set_nonblocking(false).unwrap();
+            if stream.write_all(&buffer[sent..length]).is_err() {
+                return;
+            }
+        }
+    });
+    let arguments = format!(
+        "run tcp://{address} --scenario slow-reader -c 4 --hostile 50 --duration 2s --warmup 0s --tolerance 100"
+    );
+    let result = result("scenario-slow-reader-waits", &arguments);
+    assert!(checks(&result).contains(&("much left unread", true)), "{result}");
+    assert!(WAITS.load(Ordering::Relaxed) > 0, "{}", detail(&result, "much left unread"));
 }
 
 #[test]
@@ -182,8 +211,9 @@ fn half_close() {
 
 #[test]
 fn reset_storm() {
-    let result = scenario("reset-storm", "", &["back after resets"]);
+    let result = scenario("reset-storm", "", &["back after resets", "requests in flight"]);
     assert_eq!(counts(&result, "connections_opened"), 12 * 6, "five storms");
+    assert_eq!(detail(&result, "requests in flight"), "60 of 60");
 }
 
 #[test]

@@ -5,6 +5,20 @@ use corelane::ConnId;
 use super::tally::CrowdTally;
 use crate::plan::{Mischief, Plan};
 
+/// What a slow reader is to leave unread, in bytes: more than its receive buffer and the rest of the connection hold, so
+/// that the target has to keep it, be it in its own memory or in its socket's.
+pub(crate) const MUCH_UNREAD: u64 = 64 << 10;
+
+/// What all slow readers of a run ask for ahead, and what one of them does at most: more than the send buffer of its
+/// connection grows to, so that a target which waits for room does wait.
+const UNREAD_IN_ALL: u64 = 256 << 20;
+const MOST_UNREAD: u64 = 4 << 20;
+
+/// How much of replies a slow reader asks for ahead, in bytes.
+pub(super) fn unread_goal(plan: &Plan) -> u64 {
+    (UNREAD_IN_ALL / plan.crowd.count.max(1) as u64).clamp(MUCH_UNREAD * 2, MOST_UNREAD)
+}
+
 /// What one of them is about.
 #[derive(Debug)]
 pub(super) struct Antic {
@@ -16,6 +30,16 @@ pub(super) struct Antic {
     pub(super) sent: usize,
     /// Ticks that it has stood, and some before.
     pub(super) ticks: usize,
+    /// Bytes of replies that it has taken, and how many replies they were.
+    pub(super) heard: (u64, u64),
+}
+
+impl Antic {
+    /// The bytes of a reply; of one that has not come whole, those that have.
+    pub(super) fn reply_bytes(&self) -> u64 {
+        let (bytes, replies) = self.heard;
+        (bytes / replies.max(1)).max(1)
+    }
 }
 
 /// One that behaves badly, over all the connections that it had, one after the other.
@@ -26,6 +50,8 @@ struct Member {
     acted: bool,
     /// A reply to it came whole and right.
     answered: bool,
+    /// It left much unread.
+    owed_much: bool,
     /// The target did not let it in, or cut it off.
     repelled: bool,
 }
@@ -47,7 +73,13 @@ impl Crowd {
     pub(super) fn new(plan: &Plan, numbers: impl Iterator<Item = usize>) -> Self {
         let kinds = &plan.crowd.kinds;
         let kind = |number: usize| kinds.get(number % kinds.len().max(1)).copied();
-        let member = |number| Member { kind: kind(number), acted: false, answered: false, repelled: false };
+        let member = |number| Member {
+            kind: kind(number),
+            acted: false,
+            answered: false,
+            owed_much: false,
+            repelled: false,
+        };
         let members: Vec<Member> = numbers.map(member).collect();
         let to_dial = (0..members.len() as u32).collect();
         Self { members, settled: 0, to_dial, standing: Vec::new(), tally: CrowdTally::default() }
@@ -92,6 +124,14 @@ impl Crowd {
         self.mark(member, |member| member.answered = true);
     }
 
+    /// One has so many bytes of replies unread.
+    pub(super) fn owed(&mut self, member: u32, bytes: u64) {
+        self.tally.owed_most = self.tally.owed_most.max(bytes);
+        if bytes >= MUCH_UNREAD {
+            self.mark(member, |member| member.owed_much = true);
+        }
+    }
+
     fn mark(&mut self, member: u32, mark: impl FnOnce(&mut Member)) {
         if let Some(member) = self.members.get_mut(member as usize) {
             mark(member);
@@ -105,6 +145,7 @@ impl Crowd {
             members_acted: count(|member| member.acted),
             members_met: count(|member| member.acted || member.repelled),
             members_intact: count(|member| member.answered || member.repelled),
+            members_owed_much: count(|member| member.owed_much || member.repelled),
             ..self.tally
         }
     }
@@ -138,8 +179,11 @@ mod tests {
         crowd.acted(1);
         crowd.refused(2);
         crowd.acted(3);
+        crowd.owed(0, MUCH_UNREAD - 1);
+        crowd.owed(1, MUCH_UNREAD);
         let tally = crowd.tally();
         assert_eq!((tally.answered, tally.refused), (2, 1));
+        assert_eq!((tally.members_owed_much, tally.owed_most), (2, MUCH_UNREAD));
         assert_eq!((tally.members_acted, tally.members_met, tally.members_intact), (2, 3, 2));
     }
 }

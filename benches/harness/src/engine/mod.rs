@@ -28,6 +28,7 @@ use crate::outcome::{Status, WithStatus, ends};
 use crate::plan::{Load, Plan};
 use crate::protocol::{self, Material};
 use crate::result::Second;
+pub(crate) use crowd::MUCH_UNREAD;
 pub(crate) use pace::{Pace, Position};
 pub(crate) use recorder::Recorder;
 #[cfg(test)]

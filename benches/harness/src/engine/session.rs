@@ -1,6 +1,6 @@
 //! One connection of the client.
 
-use corelane::{Conn, ConnId, Core};
+use corelane::{Conn, ConnId, Core, Shared};
 
 use super::crowd::Antic;
 use crate::protocol::Talk;
@@ -32,6 +32,8 @@ impl Session {
 pub(super) enum Outlet<'a, 'b> {
     Own(&'a mut Conn<'b>),
     Other(&'a mut Core<'b>, ConnId),
+    /// As `Other`, and the kernel has them when this returns, if they are the first of the turn.
+    Now(&'a mut Core<'b>, ConnId),
 }
 
 impl Outlet<'_, '_> {
@@ -43,6 +45,7 @@ impl Outlet<'_, '_> {
             (Self::Own(conn), parts) => conn.write_slices(parts),
             (Self::Other(core, id), [bytes]) => core.write(id, bytes),
             (Self::Other(core, id), parts) => core.write_slices(id, parts),
+            (Self::Now(core, id), parts) => core.write_shared(id, &Shared::from(parts.concat())),
         }
         .is_taken()
     }

@@ -34,6 +34,8 @@ pub(crate) struct Tally {
     pub(crate) wave_latency: Latencies,
     /// Connections that came and went as the scenario has it.
     pub(crate) cycles: u64,
+    /// Those of them that a storm ended while the target owed them a reply.
+    pub(crate) owed_at_the_end: u64,
     /// Those of them that did not end in good order although their client did.
     pub(crate) ended_badly: u64,
     pub(crate) crowd: CrowdTally,
@@ -75,6 +77,10 @@ pub(crate) struct CrowdTally {
     pub(crate) members_met: u64,
     /// Those that had a whole and right reply, or that the target refused or cut off.
     pub(crate) members_intact: u64,
+    /// Slow readers that left more unread than their connection holds, or that the target refused or cut off.
+    pub(crate) members_owed_much: u64,
+    /// The most that one of them left unread, in bytes.
+    pub(crate) owed_most: u64,
 }
 
 /// One reactor of the generator in the measured time.
@@ -137,6 +143,7 @@ impl Tally {
         }
         self.wave_latency.merge(&other.wave_latency)?;
         self.cycles += other.cycles;
+        self.owed_at_the_end += other.owed_at_the_end;
         self.ended_badly += other.ended_badly;
         self.crowd.opened += other.crowd.opened;
         self.crowd.refused += other.crowd.refused;
@@ -146,6 +153,8 @@ impl Tally {
         self.crowd.members_acted += other.crowd.members_acted;
         self.crowd.members_met += other.crowd.members_met;
         self.crowd.members_intact += other.crowd.members_intact;
+        self.crowd.members_owed_much += other.crowd.members_owed_much;
+        self.crowd.owed_most = self.crowd.owed_most.max(other.crowd.owed_most);
         self.published += other.published;
         self.delivered += other.delivered;
         self.reactors.extend_from_slice(&other.reactors);

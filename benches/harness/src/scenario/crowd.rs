@@ -4,6 +4,7 @@
 //! told, and not judged. Judged is that they were there and did what they are there for: else the rest proves nothing.
 
 use super::{Check, Facts, held};
+use crate::engine::MUCH_UNREAD;
 use crate::plan::Mischief;
 
 pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
@@ -46,6 +47,24 @@ fn doing(kinds: &[Mischief]) -> &'static str {
         [Mischief::Slowloris] => "began a request without an end",
         _ => "that behave badly did so",
     }
+}
+
+/// As of the slow ones, and that each left more unread than its connection holds: it waits at the target.
+pub(super) fn slow_readers(facts: &Facts<'_>) -> Vec<Check> {
+    let mut checks = slow(facts);
+    let crowd = facts.tally.crowd;
+    let asked = facts.plan.crowd.count as u64;
+    checks.push(held(
+        "much left unread",
+        format!(
+            "each of {asked} slow readers left {} KiB or more unread of what it had asked for, or the target turned it \
+             away",
+            MUCH_UNREAD >> 10
+        ),
+        crowd.members_owed_much >= asked,
+        Some(format!("{} did or were; at most {} KiB", crowd.members_owed_much, crowd.owed_most >> 10)),
+    ));
+    checks
 }
 
 /// Each of those who ask properly, only slowly, gets every byte, or is cut off.

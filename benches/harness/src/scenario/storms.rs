@@ -1,6 +1,6 @@
 //! Everything at once: connections that are opened, woken, ended or reset together.
 
-use super::{Check, Facts};
+use super::{Check, Facts, held};
 
 /// All connections were opened at once, and then each was used.
 pub(super) fn connect(facts: &Facts<'_>) -> Vec<Check> {
@@ -20,6 +20,19 @@ pub(super) fn connect(facts: &Facts<'_>) -> Vec<Check> {
 pub(super) fn wake(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = vec![facts.opened(), facts.kept()];
     checks.extend(facts.waves("woken"));
+    checks
+}
+
+/// The resets came while the target owed every connection a reply, and all came back.
+pub(super) fn reset(facts: &Facts<'_>) -> Vec<Check> {
+    let mut checks = come_back(facts, "back after resets");
+    let (ended, owed) = (facts.tally.cycles, facts.tally.owed_at_the_end);
+    checks.push(held(
+        "requests in flight",
+        "each connection had sent a request and had no reply when it was reset",
+        ended > 0 && owed == ended,
+        Some(format!("{owed} of {ended}")),
+    ));
     checks
 }
 

@@ -35,6 +35,8 @@ fn tally_of(plan: &Plan) -> Tally {
         members_acted: others,
         members_met: others,
         members_intact: others,
+        members_owed_much: others,
+        owed_most: 1 << 20,
         ..CrowdTally::default()
     };
     let wave = Wave { sent: connections, answered: connections, last_ns: 1_000_000 };
@@ -43,6 +45,7 @@ fn tally_of(plan: &Plan) -> Tally {
         answered: 500,
         waves: vec![wave; rounds as usize],
         cycles: 30,
+        owed_at_the_end: 30,
         published: 10,
         delivered: 10 * connections,
         crowd,
@@ -61,7 +64,7 @@ const VANISHED: Vanished =
     Vanished::Done { peers: 6, left: Some(Left { before: 0, then: 6, at_the_end: 6 }) };
 
 /// Everything that can go wrong in the numbers, one at a time.
-const DOCTORS: [(&str, Doctor); 16] = [
+const DOCTORS: [(&str, Doctor); 18] = [
     ("a connection was not opened", |tally| tally.counts.connections_opened -= 1),
     ("a connection was lost", |tally| tally.counts.connections_lost += 1),
     ("a request was not answered", |tally| tally.answered -= 1),
@@ -90,6 +93,10 @@ const DOCTORS: [(&str, Doctor); 16] = [
     ("all of the others were refused", |tally| {
         tally.crowd.refused = tally.crowd.opened;
         (tally.crowd.opened, tally.crowd.members_acted) = (0, 0);
+    }),
+    ("a storm hit one that was owed nothing", |tally| tally.owed_at_the_end -= 1),
+    ("one of the slow readers left little unread", |tally| {
+        tally.crowd.members_owed_much = tally.crowd.members_owed_much.saturating_sub(1);
     }),
     ("one of the slow ones got nothing", |tally| {
         tally.crowd.members_intact = tally.crowd.members_intact.saturating_sub(1);
@@ -148,7 +155,10 @@ fn what_goes_wrong_is_found_by_the_check_that_is_about_it() {
         (Scenario::Churn, "a connection ended badly", "came and went"),
         (Scenario::HalfClose, "a connection ended badly", "came and went"),
         (Scenario::HalfClose, "a request was not answered", "all answered"),
+        (Scenario::ResetStorm, "a storm hit one that was owed nothing", "requests in flight"),
+        (Scenario::ResetStorm, "no connection came and went", "requests in flight"),
         (Scenario::SlowReader, "one of the slow ones got nothing", "slow ones intact"),
+        (Scenario::SlowReader, "one of the slow readers left little unread", "much left unread"),
         (Scenario::SlowWriter, "one of the slow ones got nothing", "slow ones intact"),
         (Scenario::SlowWriter, "one of the others did nothing", "the others were there"),
         (Scenario::Slowloris, "one of the others did nothing", "the others were there"),

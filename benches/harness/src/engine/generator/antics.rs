@@ -3,13 +3,16 @@
 use corelane::{Conn, ConnId, Core, Flow, Input, Sessions};
 
 use super::{Generator, Session, Stage, Wanted};
-use crate::engine::crowd::Antic;
+use crate::engine::crowd::{Antic, unread_goal};
 use crate::outcome::Status;
 use crate::plan::Mischief;
 use crate::protocol::Purpose;
 
-/// Requests that a slow reader has without reading the replies.
-const ASKED_AHEAD: usize = 64;
+/// Requests that a slow reader has without a reply until it knows how large those are.
+const ASKED_AHEAD: u64 = 64;
+
+/// Requests that it adds at a time: the honest ones beside it are not to wait for the client.
+const ASKED_AT_A_TIME: usize = 1_024;
 
 /// Ticks that a slow writer takes for a request.
 const DROPS: usize = 10;
@@ -45,7 +48,7 @@ impl Generator {
             Mischief::SlowReader => {
                 let id = conn.id();
                 conn.pause();
-                self.ask_ahead(conn.core(), &mut session, id, now);
+                self.ask_ahead(conn.core(), &mut session, id, ASKED_AHEAD, now);
                 session.talk.unanswered() > 0
             }
             Mischief::Slowloris => {
@@ -66,14 +69,16 @@ impl Generator {
         if acted {
             self.crowd.acted(member);
         }
-        session.antic = Some(Box::new(Antic { member, kind, drops: Vec::new(), sent: 0, ticks }));
+        session.antic =
+            Some(Box::new(Antic { member, kind, drops: Vec::new(), sent: 0, ticks, heard: (0, 0) }));
         self.check_opened();
         session
     }
 
-    /// Has a slow reader ask for more than it takes.
-    fn ask_ahead(&mut self, core: &mut Core<'_>, session: &mut Session, id: ConnId, now: u64) {
-        while session.talk.unanswered() < ASKED_AHEAD {
+    /// Has a slow reader ask for more than it takes: so many requests are to be without a reply.
+    fn ask_ahead(&mut self, core: &mut Core<'_>, session: &mut Session, id: ConnId, goal: u64, now: u64) {
+        let lack = (goal as usize).saturating_sub(session.talk.unanswered());
+        for _ in 0..lack.min(ASKED_AT_A_TIME) {
             let taken = self.wire.ask(&mut session.talk, (now, now), Purpose::Load, |parts| {
                 core.write_slices(id, parts).is_taken()
             });
@@ -95,7 +100,12 @@ impl Generator {
             match antic.kind {
                 Mischief::Silent => {}
                 Mischief::SlowReader => {
-                    self.ask_ahead(core, session, id, now);
+                    self.note_unread(core, id, session, &antic);
+                    let goal = match antic.heard {
+                        (_, 0) => ASKED_AHEAD,
+                        _ => (unread_goal(&self.common.plan) / antic.reply_bytes()).max(ASKED_AHEAD),
+                    };
+                    self.ask_ahead(core, session, id, goal, now);
                     core.resume(id);
                 }
                 Mischief::SlowWriter => self.write_drop(core, id, session, &mut antic, now),
@@ -116,6 +126,13 @@ impl Generator {
             }
             session.antic = Some(antic);
         }
+    }
+
+    /// Takes note of what a slow reader has asked for, as far as the kernel took it, and has not read.
+    fn note_unread(&mut self, core: &Core<'_>, id: ConnId, session: &Session, antic: &Antic) {
+        let unsent = core.pending_output(id).unwrap_or_default() as u64;
+        let owed = session.talk.unanswered() as u64 * antic.reply_bytes();
+        self.crowd.owed(antic.member, owed.saturating_sub(unsent));
     }
 
     /// Has a slow writer send the next bytes of its request, or think of another when it has its reply.
@@ -162,10 +179,14 @@ impl Generator {
         }
         let all = input.peek();
         let mut rest = all;
+        let mut replies = 0;
         loop {
             match self.wire.hear(&mut session.talk, &mut rest, now) {
                 Ok(None) => break,
-                Ok(Some(_)) => self.crowd.answered(member),
+                Ok(Some(_)) => {
+                    replies += 1;
+                    self.crowd.answered(member);
+                }
                 Err(wrong) => {
                     self.fail_with(
                         Status::WrongData,
@@ -175,7 +196,11 @@ impl Generator {
                 }
             }
         }
-        input.consume(all.len() - rest.len());
+        let taken = all.len() - rest.len();
+        if let Some(antic) = &mut session.antic {
+            antic.heard = (antic.heard.0 + taken as u64, antic.heard.1 + replies);
+        }
+        input.consume(taken);
         if kind == Mischief::SlowReader {
             conn.pause();
         }

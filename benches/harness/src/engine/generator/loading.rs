@@ -6,9 +6,6 @@ use super::{Alarm, Generator, Outlet, Session, Stage, Wanted};
 use crate::plan::{Arrivals, End, Load, Profile, Spread, Think};
 use crate::protocol::{Answered, Purpose};
 
-/// How long before a storm the requests are sent that it is to hit, in nanoseconds.
-const AHEAD: u64 = 200_000;
-
 /// How long a storm waits before it looks again whether all are back from the last, in nanoseconds.
 const NOT_BACK: u64 = 1_000_000;
 
@@ -58,11 +55,10 @@ impl Generator {
             Load::Churn { .. } => {
                 (0..self.quota).for_each(|_| self.dial(core, Wanted { antic: None, since: now }));
             }
-            Load::Storm { every, rounds, in_flight, .. } => {
+            Load::Storm { every, rounds, .. } => {
                 self.waves_left = *rounds;
                 self.next_wave = begin + every.as_nanos() as u64 / 2;
-                let ahead = if *in_flight { AHEAD } else { 0 };
-                self.set_alarm(core, self.next_wave.saturating_sub(ahead), Alarm::Storm, 0);
+                self.set_alarm(core, self.next_wave, Alarm::Storm, 0);
             }
             Load::Idle | Load::Broadcast { .. } => {}
         }
@@ -260,10 +256,10 @@ impl Generator {
             sent += u64::from(self.ask(Outlet::Other(core, id), session, due, now, Purpose::Wave));
         }
         self.recorder.wave(due, sent);
-        self.after_wave(core, Alarm::Wave, 0);
+        self.after_wave(core, Alarm::Wave);
     }
 
-    fn after_wave(&mut self, core: &mut Core<'_>, alarm: Alarm, ahead: u64) {
+    fn after_wave(&mut self, core: &mut Core<'_>, alarm: Alarm) {
         self.waves_left = self.waves_left.saturating_sub(1);
         let every = match (&self.common.plan.load, self.common.plan.waves) {
             (Load::Storm { every, .. }, _) => *every,
@@ -272,34 +268,35 @@ impl Generator {
         };
         self.next_wave += every.as_nanos() as u64;
         if self.waves_left > 0 {
-            self.set_alarm(core, self.next_wave.saturating_sub(ahead), alarm, 0);
+            self.set_alarm(core, self.next_wave, alarm, 0);
         }
         self.check_finished();
     }
 
-    /// A storm comes, once all are back from the last: the requests that it is to hit are sent now, if any are.
+    /// A storm comes, once all are back from the last.
     pub(super) fn storm(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>, now: u64) {
         if self.connecting > 0 {
-            self.next_wave = self.next_wave.max(now + NOT_BACK + AHEAD);
-            return self.set_alarm(core, now + NOT_BACK, Alarm::Storm, 0);
+            self.next_wave = self.next_wave.max(now + NOT_BACK);
+            return self.set_alarm(core, self.next_wave, Alarm::Storm, 0);
         }
-        if !matches!(self.common.plan.load, Load::Storm { in_flight: true, .. }) {
-            return self.strike(sessions, core, now);
-        }
-        for lane in 0..self.lanes.len() as u32 {
-            self.ask_on(lane, sessions, core, now, now, Purpose::Load);
-        }
-        self.set_alarm(core, self.next_wave, Alarm::Strike, 0);
+        self.strike(sessions, core, now);
     }
 
     /// Ends all connections at once, and dials as many.
-    pub(super) fn strike(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>, now: u64) {
+    ///
+    /// A request that is to be under way is sent in the same callback: no reply can be taken in before the end.
+    fn strike(&mut self, sessions: &mut Sessions<Session>, core: &mut Core<'_>, now: u64) {
         let Load::Storm { end, in_flight, .. } = self.common.plan.load else { return };
-        let mut ended = 0;
+        let (mut ended, mut owed) = (0, 0);
         for lane in 0..self.lanes.len() {
             let Some(id) = self.lanes[lane].take() else { continue };
             self.vacant.push(lane as u32);
             if let Some(session) = sessions.get_mut(id) {
+                if in_flight {
+                    self.ask(Outlet::Now(core, id), session, now, now, Purpose::Load);
+                    let is_sent = core.pending_output(id) == Some(0);
+                    owed += u64::from(is_sent && session.talk.unanswered() > 0);
+                }
                 session.is_ending = true;
                 ended += 1;
             }
@@ -309,8 +306,9 @@ impl Generator {
             };
         }
         self.recorder.tally.cycles += ended;
+        self.recorder.tally.owed_at_the_end += owed;
         self.recorder.wave(now, ended);
         (0..ended).for_each(|_| self.dial(core, Wanted { antic: None, since: now }));
-        self.after_wave(core, Alarm::Storm, if in_flight { AHEAD } else { 0 });
+        self.after_wave(core, Alarm::Storm);
     }
 }

@@ -52,8 +52,6 @@ enum Alarm {
     End,
     Wave,
     Storm,
-    /// The second half of a storm: the requests that it hits are under way.
-    Strike,
     /// Connections are due to be dialed.
     Dial,
     /// Those that were turned away may be dialed again.
@@ -61,17 +59,8 @@ enum Alarm {
 }
 
 impl Alarm {
-    const ALL: [Self; 9] = [
-        Self::Due,
-        Self::Thought,
-        Self::Begin,
-        Self::End,
-        Self::Wave,
-        Self::Storm,
-        Self::Strike,
-        Self::Dial,
-        Self::Again,
-    ];
+    const ALL: [Self; 8] =
+        [Self::Due, Self::Thought, Self::Begin, Self::End, Self::Wave, Self::Storm, Self::Dial, Self::Again];
 
     fn key(self, lane: u32) -> u64 {
         (self as u64) << 32 | u64::from(lane)
@@ -409,7 +398,6 @@ impl Handler for Generator {
             Alarm::End => self.end_window(sessions, core, now),
             Alarm::Wave => self.wave(sessions, core, now),
             Alarm::Storm => self.storm(sessions, core, now),
-            Alarm::Strike => self.strike(sessions, core, now),
             Alarm::Dial => self.dial_due(core, now),
             Alarm::Again => self.dial_again(core),
         }
