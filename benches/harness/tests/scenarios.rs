@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
@@ -41,8 +42,46 @@ fn idle_hold() {
 
 #[test]
 fn partly_active() {
-    let result = scenario("partly-active", "--active 25", &["none lost", "idle ones used at the end"]);
-    assert!(counts(&result, "received") > 0);
+    for model in ["", "--rate 1000"] {
+        let more = format!("--active 25 {model}");
+        let expected = ["none lost", "the others idle", "idle ones used at the end"];
+        let result = scenario("partly-active", &more, &expected);
+        assert!(counts(&result, "received") > 0);
+        assert_eq!(detail(&result, "the others idle"), "3 did");
+    }
+}
+
+/// However many processes and reactors share the connections, a tenth of them is a tenth, and gets all that is due.
+#[test]
+fn partly_active_in_many_parts() {
+    static MESSAGES: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    let address = support::target(|mut stream| {
+        use std::io::{Read, Write};
+        let index = {
+            let mut messages = MESSAGES.lock().unwrap();
+            messages.push(0);
+            messages.len() - 1
+        };
+        let mut message = [0; 64];
+        while stream.read_exact(&mut message).is_ok() {
+            MESSAGES.lock().unwrap()[index] += 1;
+            if stream.write_all(&message).is_err() {
+                return;
+            }
+        }
+    });
+    let arguments = format!(
+        "run tcp://{address} --scenario partly-active -c 16 --workers 8 --reactors 2 --rate 400 --duration 500ms \
+         --warmup 0s --tolerance 100 --deadline 60s"
+    );
+    let result = result("scenario-partly-active-parts", &arguments);
+    assert!(checks(&result).iter().all(|(_, held)| *held), "{result}");
+    assert_eq!((counts(&result, "sent"), detail(&result, "the others idle")), (200, "2 did".to_owned()));
+    // Each has the message that proves it and the one at the end.
+    let mut messages = MESSAGES.lock().unwrap().clone();
+    messages.sort_unstable();
+    assert_eq!(messages[..14], [2; 14]);
+    assert_eq!(messages[14] + messages[15], 200 + 4);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::plan::{Load, Plan};
 /// Puts corrected latencies beside the raw ones of a closed loop.
 pub(crate) fn fill_in(plan: &Plan, tally: &mut Tally) {
     let Load::Closed { depth, .. } = plan.load else { return };
-    let places = plan.active_of(plan.connections) * depth;
+    let places = plan.active_in_all() * depth;
     let Some(every) = interval(places, tally) else { return };
     for phase in [&mut tally.phases.reply, &mut tally.phases.first_byte] {
         phase.fill_in(every);

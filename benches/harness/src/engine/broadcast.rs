@@ -247,8 +247,7 @@ impl Feed {
         }
         if self.publishes() {
             let profile = Profile::constant(per_second, (plan.warmup + plan.duration).as_secs_f64());
-            let all = Position { index: 0, of: 1, share: 1.0 };
-            self.pace = Some(all.pace(plan, profile, Arrivals::Even, start));
+            self.pace = Position { index: 0, of: 1 }.pace(plan, profile, Arrivals::Even, start, (1, 1));
             self.publish_due(core, common.now());
         }
     }

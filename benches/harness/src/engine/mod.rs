@@ -53,6 +53,8 @@ pub(crate) struct Share {
     pub(crate) processes: usize,
     /// Measured connections of this process.
     pub(crate) connections: usize,
+    /// Those of them that carry the load.
+    pub(crate) active: usize,
     /// Connections of it that behave badly.
     pub(crate) crowd: usize,
     /// Addresses to connect from in turn; the kernel's choice if there are none.
@@ -63,8 +65,9 @@ impl Share {
     /// The `process`th part of `processes`, with connections and crowd spread evenly.
     pub(crate) fn of(plan: &Plan, process: usize, processes: usize, sources: Vec<Ipv4Addr>) -> Self {
         let part = |whole: usize| (whole + processes - 1 - process) / processes;
-        let (connections, crowd) = (part(plan.connections), part(plan.crowd.count));
-        Self { process, processes, connections, crowd, sources }
+        let (connections, active) = (part(plan.connections), part(plan.active_in_all()));
+        let crowd = part(plan.crowd.count);
+        Self { process, processes, connections, active, crowd, sources }
     }
 
     /// All of it, on this machine: with source addresses of its own where one would run out of ports.

@@ -53,16 +53,24 @@ impl Pace {
 pub(crate) struct Position {
     pub(crate) index: usize,
     pub(crate) of: usize,
-    /// Its connections, of all connections.
-    pub(crate) share: f64,
 }
 
 impl Position {
-    /// Its part of a schedule that begins at `start`.
-    pub(crate) fn pace(self, plan: &Plan, profile: Profile, arrivals: Arrivals, start: u64) -> Pace {
-        let phase = self.index as f64 / self.of as f64;
+    /// Its part of a schedule that begins at `start`, by how many connections it has of all that the schedule is for;
+    /// `None` without any.
+    pub(crate) fn pace(
+        self,
+        plan: &Plan,
+        profile: Profile,
+        arrivals: Arrivals,
+        start: u64,
+        (connections, of_all): (usize, usize),
+    ) -> Option<Pace> {
+        // Where there are fewer connections than reactors, the first reactors have one each.
+        let phase = self.index as f64 / self.of.min(of_all) as f64;
         let seed = plan.seed.wrapping_add(self.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Pace::new(profile, arrivals, start, self.share, phase, seed)
+        let share = connections as f64 / of_all as f64;
+        (connections > 0).then(|| Pace::new(profile, arrivals, start, share, phase, seed))
     }
 }
 

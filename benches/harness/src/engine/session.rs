@@ -15,6 +15,8 @@ pub(super) struct Session {
     pub(super) left: u32,
     /// Whether it is in the list of those that have room for a request.
     pub(super) is_listed: bool,
+    /// Whether it has carried load.
+    pub(super) is_loaded: bool,
     /// Whether its end is ours, and no loss.
     pub(super) is_ending: bool,
     /// What it does if it is not one of the measured.
@@ -24,7 +26,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(number: u64, lane: u32) -> Self {
         let talk = Talk::new(number);
-        Self { talk, lane, left: 0, is_listed: false, is_ending: false, antic: None }
+        Self { talk, lane, left: 0, is_listed: false, is_loaded: false, is_ending: false, antic: None }
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     pub(crate) asked: u64,
     /// Those of them that were answered.
     pub(crate) answered: u64,
+    /// Connections that have carried load.
+    pub(crate) loaded: u64,
     /// Late sends that no connection had room for when they were due: the target's fault, not the generator's.
     pub(crate) held_back: u64,
     /// Messages that no connection had room for until the measured time was over, and that were sent then.
@@ -131,6 +133,7 @@ impl Tally {
         merge_series(&mut self.series, &other.series)?;
         self.asked += other.asked;
         self.answered += other.answered;
+        self.loaded += other.loaded;
         self.held_back += other.held_back;
         self.sent_behind += other.sent_behind;
         if self.waves.len() < other.waves.len() {

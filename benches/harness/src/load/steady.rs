@@ -254,13 +254,10 @@ impl<'a> Steady<'a> {
         let (load, plan) = (share.shared.load, share.shared.plan);
         match (&mut self.pacing, &plan.load) {
             (Pacing::Open { pace, free, .. }, Load::Open { profile, arrivals, .. }) => {
-                let position = Position {
-                    index: share.thread,
-                    of: load.threads,
-                    share: share.connections as f64 / load.connections as f64,
-                };
+                let position = Position { index: share.thread, of: load.threads };
+                let part = (share.connections, load.connections);
                 let profile = profile.after_warmup(plan.warmup.as_secs_f64());
-                *pace = Some(position.pace(plan, profile, *arrivals, start));
+                *pace = position.pace(plan, profile, *arrivals, start, part);
                 free.extend(0..self.lanes.len() as u32);
                 self.lanes.iter_mut().for_each(|lane| lane.is_listed = true);
             }

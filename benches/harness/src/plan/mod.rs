@@ -184,9 +184,9 @@ pub(crate) enum Mischief {
 }
 
 impl Plan {
-    /// How many of `connections` carry the load.
-    pub(crate) fn active_of(&self, connections: usize) -> usize {
-        ((connections as f64 * self.active / 100.0).ceil() as usize).min(connections)
+    /// How many of all connections carry the load.
+    pub(crate) fn active_in_all(&self) -> usize {
+        ((self.connections as f64 * self.active / 100.0).ceil() as usize).min(self.connections)
     }
 
     /// The bytes of the largest message.

@@ -505,7 +505,7 @@ pub(crate) mod tests {
         let hostile = plan("--scenario hostile -c 200 --hostile 25").unwrap();
         assert_eq!(hostile.crowd.count, 50);
         assert!(hostile.load.is_open());
-        assert_eq!(plan("--scenario partly-active -c 40").unwrap().active_of(40), 4);
+        assert_eq!(plan("--scenario partly-active -c 40").unwrap().active_in_all(), 4);
         assert_eq!(plan("--scenario connect-storm -c 4000").unwrap().connect_window, 4_000);
     }
 

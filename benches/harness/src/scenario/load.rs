@@ -15,7 +15,7 @@ pub(super) fn pipelined(facts: &Facts<'_>, depth: usize) -> Vec<Check> {
         "in order",
         format!("the replies to {depth} requests in flight came in their order on {connections} connections"),
         // Each has as many in flight from the beginning.
-        answered >= depth as u64 * facts.plan.active_of(facts.plan.connections) as u64,
+        answered >= depth as u64 * facts.plan.active_in_all() as u64,
         Some(format!("{answered} replies, each compared with the request whose turn it was")),
     ));
     checks

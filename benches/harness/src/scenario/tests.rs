@@ -46,6 +46,7 @@ fn tally_of(plan: &Plan) -> Tally {
         waves: vec![wave; rounds as usize],
         cycles: 30,
         owed_at_the_end: 30,
+        loaded: plan.active_in_all() as u64,
         published: 10,
         delivered: 10 * connections,
         crowd,
@@ -64,7 +65,7 @@ const VANISHED: Vanished =
     Vanished::Done { peers: 6, left: Some(Left { before: 0, then: 6, at_the_end: 6 }) };
 
 /// Everything that can go wrong in the numbers, one at a time.
-const DOCTORS: [(&str, Doctor); 18] = [
+const DOCTORS: [(&str, Doctor); 19] = [
     ("a connection was not opened", |tally| tally.counts.connections_opened -= 1),
     ("a connection was lost", |tally| tally.counts.connections_lost += 1),
     ("a request was not answered", |tally| tally.answered -= 1),
@@ -94,6 +95,7 @@ const DOCTORS: [(&str, Doctor); 18] = [
         tally.crowd.refused = tally.crowd.opened;
         (tally.crowd.opened, tally.crowd.members_acted) = (0, 0);
     }),
+    ("one that was to be idle carried load", |tally| tally.loaded += 1),
     ("a storm hit one that was owed nothing", |tally| tally.owed_at_the_end -= 1),
     ("one of the slow readers left little unread", |tally| {
         tally.crowd.members_owed_much = tally.crowd.members_owed_much.saturating_sub(1);
@@ -145,6 +147,7 @@ fn what_goes_wrong_is_found_by_the_check_that_is_about_it() {
         (Scenario::IdleHold, "a wave left one out", "used after the hold"),
         (Scenario::PartlyActive, "a wave was not answered on one", "idle ones used at the end"),
         (Scenario::PartlyActive, "a request was not answered", "all answered"),
+        (Scenario::PartlyActive, "one that was to be idle carried load", "the others idle"),
         (Scenario::ConnectStorm, "a wave was not answered on one", "used after the storm"),
         (Scenario::ConnectStorm, "a connection was not opened", "all opened"),
         (Scenario::WakeStorm, "a wave did not come", "woken"),

@@ -35,7 +35,8 @@ impl Generator {
                 let seconds = plan.ramp_up.unwrap_or_default().as_secs_f64();
                 let profile = Profile::constant(plan.connections as f64 / seconds, seconds);
                 self.to_dial = self.quota;
-                self.arrivals = Some(self.position.pace(plan, profile, Arrivals::Even, begin));
+                let part = (self.quota, plan.connections);
+                self.arrivals = self.position.pace(plan, profile, Arrivals::Even, begin, part);
                 self.dial_due(core, now);
             }
             Load::Closed { depth, .. } => {
@@ -49,7 +50,8 @@ impl Generator {
                     session.is_listed = (session.lane as usize) < self.active;
                 }
                 let profile = profile.after_warmup(plan.warmup.as_secs_f64());
-                self.pace = Some(self.position.pace(plan, profile, *arrivals, start));
+                let part = (self.active, plan.active_in_all());
+                self.pace = self.position.pace(plan, profile, *arrivals, start, part);
                 self.send_due(sessions, core, now);
             }
             Load::Churn { .. } => {
@@ -84,7 +86,7 @@ impl Generator {
     pub(super) fn start_lane(&mut self, conn: &mut Conn<'_>, session: &mut Session, now: u64) {
         let goes_on = self.stage == Stage::Loading && now < self.recorder.end();
         match self.common.plan.load {
-            Load::Closed { depth, .. } if goes_on => {
+            Load::Closed { depth, .. } if goes_on && (session.lane as usize) < self.active => {
                 for _ in 0..depth {
                     self.ask(Outlet::Own(conn), session, now, now, Purpose::Load);
                 }

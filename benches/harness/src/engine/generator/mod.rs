@@ -92,6 +92,8 @@ pub(in crate::engine) struct Generator {
     opened: u64,
     /// The measured connections.
     lanes: Vec<Option<ConnId>>,
+    /// Which of them have carried load.
+    loaded: Vec<bool>,
     vacant: Vec<u32>,
     /// When connections come, if they come over time.
     arrivals: Option<Pace>,
@@ -118,10 +120,10 @@ impl Generator {
     pub(in crate::engine) fn new(common: Arc<Common>, index: usize) -> Self {
         let (plan, share) = (&common.plan, &common.share);
         let quota = common.part(share.connections, index);
+        // As connections are: the first of each process come before the second ones.
         let position = Position {
-            index: share.process * common.reactors + index,
-            of: share.processes * common.reactors,
-            share: (quota as f64 / plan.connections as f64).max(f64::MIN_POSITIVE),
+            index: index * share.processes + share.process,
+            of: share.processes * super::reactors(plan),
         };
         let comes_and_goes = matches!(plan.load, Load::Churn { .. });
         Self {
@@ -131,7 +133,7 @@ impl Generator {
             stage: Stage::Opening,
             recorder: Recorder::new(plan.load.is_open(), comes_and_goes),
             quota,
-            active: plan.active_of(quota),
+            active: common.part(share.active, index),
             to_dial: if plan.prove { quota } else { 0 },
             connecting: 0,
             turned_away: Vec::new(),
@@ -139,6 +141,7 @@ impl Generator {
             dialed: 0,
             opened: 0,
             lanes: Vec::new(),
+            loaded: Vec::new(),
             vacant: Vec::new(),
             arrivals: None,
             pace: None,
@@ -218,6 +221,7 @@ impl Generator {
         tally.counts.verified_bytes = self.wire.verified();
         tally.counts.settle();
         tally.crowd = self.crowd.tally();
+        tally.loaded = self.loaded.iter().filter(|is_loaded| **is_loaded).count() as u64;
         self.used.messages = tally.counts.received;
         tally.reactors = vec![self.used];
         (tally.toll, tally.counted) = (Some(self.gauge.toll()), self.gauge.counted);
@@ -434,9 +438,19 @@ impl Generator {
         self.outstanding += 1;
         self.recorder.tally.asked += u64::from(purpose != Purpose::Proof);
         if purpose == Purpose::Load {
+            if !std::mem::replace(&mut session.is_loaded, true) {
+                self.note_load(session.lane);
+            }
             self.recorder.sent(intended, now, bytes, self.late_after);
         }
         true
+    }
+
+    #[cold]
+    fn note_load(&mut self, lane: u32) {
+        let most = self.loaded.len().max(lane as usize + 1);
+        self.loaded.resize(most, false);
+        self.loaded[lane as usize] = true;
     }
 
     /// Lets others see how many replies there were: seldom, as the reactors share the place.
