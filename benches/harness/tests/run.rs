@@ -290,6 +290,8 @@ fn of_a_server_that_cannot_be_watched_the_client_is_not_said_to_be_no_limit() {
     std::thread::spawn(move || {
         let (mut stream, mut buffer) = (listener.accept().unwrap().0, [0; 4_096]);
         while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            // The client has next to nothing to do meanwhile.
+            std::thread::sleep(std::time::Duration::from_millis(5));
             if stream.write_all(&buffer[..length]).is_err() {
                 return;
             }
