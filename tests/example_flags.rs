@@ -139,6 +139,13 @@ impl Unheard {
         Self(command.spawn().unwrap())
     }
 
+    /// Whether it has a handler for a signal: it listens before that, and would be killed by one.
+    fn catches(&self, signal: i32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << (signal - 1) != 0
+    }
+
     /// Its status after SIGTERM.
     fn stop(mut self) -> Option<i32> {
         kill(Pid::from_raw(self.0.id() as i32), SIGTERM).unwrap();
@@ -175,6 +182,7 @@ fn one_that_nobody_listens_to_serves_and_ends_as_others_do() {
             }
             drop(output);
             eventually("an example to listen", || Client::try_connect(&unix.parse().unwrap()).is_ok());
+            eventually("an example to wait for signals", || unheard.catches(SIGTERM as i32));
             assert_eq!(unheard.stop(), Some(0), "{name}, which said {lines} lines");
         }
         // Nor does it panic about what it cannot do.
