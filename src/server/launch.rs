@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::config::{Balance, Config, Pinning, settings_of};
 use super::running::{Ended, Listening, Running};
-use super::signals::{SIGNALS, SignalsWanted};
+use super::signals::{SIGNALS, SignalsHeard};
 use super::{PanicReport, Report, Server, StartError};
 use crate::connection::Admission;
 use crate::driver::MioDriver;
@@ -248,9 +248,14 @@ fn prepare<M: Send + 'static>(config: Config) -> Result<(Vec<Seat<M>>, Running<M
     let plan = Plan::new(&config)?;
     let bound = bind_all(&config, &plan, &addresses)?;
     let listening: Vec<Listening> = bound.iter().map(|bound| bound.listening.clone()).collect();
-    let signals = config.handle_signals.then(SignalsWanted::new).transpose();
-    let signals = signals.map_err(StartError::setup("cannot handle signals"))?;
-    let (seats, handle) = seats::<M>(&config, &plan, bound, signals.is_some())?;
+    let (mut seats, handle) = seats::<M>(&config, &plan, bound)?;
+    let signals = match seats.first_mut().filter(|_| config.handle_signals) {
+        Some(first) => {
+            let heard = SignalsHeard::new(|| first.driver.watch_signals(&SIGNALS));
+            Some(heard.map_err(StartError::setup("cannot handle signals"))?)
+        }
+        None => None,
+    };
     let running = Running {
         listening,
         files,
@@ -312,7 +317,6 @@ fn seats<M: Send + 'static>(
     config: &Config,
     plan: &Plan,
     bound: Vec<Bound>,
-    signals: bool,
 ) -> Result<(Vec<Seat<M>>, Handle<M>), StartError> {
     let settings = settings_of(config);
     let addresses: Arc<[Address]> = bound.iter().map(|bound| bound.listening.address.clone()).collect();
@@ -321,13 +325,10 @@ fn seats<M: Send + 'static>(
     let mut columns: Vec<_> = bound.into_iter().map(|bound| bound.listeners.into_iter()).collect();
     let mut drivers = Vec::new();
     let mut mailboxes = Vec::new();
-    for index in 0..plan.reactors {
+    for _ in 0..plan.reactors {
         let listeners = columns.iter_mut().map(|column| column.next().flatten()).collect();
         let made = MioDriver::new(listeners, config.read_buffer);
-        let (mut driver, waker) = made.map_err(StartError::setup("cannot make a poller"))?;
-        if index == 0 && signals {
-            driver.watch_signals(&SIGNALS).map_err(StartError::setup("cannot handle signals"))?;
-        }
+        let (driver, waker) = made.map_err(StartError::setup("cannot make a poller"))?;
         drivers.push(driver);
         mailboxes.push(Mailbox::new(config.mailbox, config.mailbox_bytes, Box::new(waker)));
     }

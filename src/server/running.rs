@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::report::{PanicReport, ReactorFailure, Report};
-use super::signals::SignalsWanted;
+use super::signals::SignalsHeard;
 use crate::handler::Handle;
 use crate::net::Address;
 use crate::process::FileLimit;
@@ -19,7 +19,7 @@ pub struct Running<M: Send + 'static> {
     pub(super) thread_name: String,
     /// Each with the index of its reactor.
     pub(super) threads: Vec<(usize, JoinHandle<Ended>)>,
-    pub(super) signals: Option<SignalsWanted>,
+    pub(super) signals: Option<SignalsHeard>,
     pub(super) started: Instant,
 }
 

@@ -31,26 +31,32 @@ impl Listeners {
 
 /// One server's share in [`LISTENERS`].
 #[derive(Debug)]
-pub(super) struct SignalsWanted;
+pub(super) struct SignalsHeard;
 
-impl SignalsWanted {
-    pub(super) fn new() -> io::Result<Self> {
+impl SignalsHeard {
+    /// `watch` has the signals told of from its return on. One that comes before that does what it does by default: it
+    /// would be lost otherwise.
+    pub(super) fn new(watch: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
         let mut listeners = Listeners::lock();
-        if let Some(nobody_listens) = &listeners.nobody_listens {
-            nobody_listens.store(false, Ordering::Relaxed);
-        } else {
-            let nobody_listens = Arc::new(AtomicBool::new(false));
-            for signal in SIGNALS {
-                flag::register_conditional_default(signal, Arc::clone(&nobody_listens))?;
+        let nobody_listens = match &listeners.nobody_listens {
+            Some(nobody_listens) => Arc::clone(nobody_listens),
+            None => {
+                let nobody_listens = Arc::new(AtomicBool::new(true));
+                for signal in SIGNALS {
+                    flag::register_conditional_default(signal, Arc::clone(&nobody_listens))?;
+                }
+                listeners.nobody_listens = Some(Arc::clone(&nobody_listens));
+                nobody_listens
             }
-            listeners.nobody_listens = Some(nobody_listens);
-        }
+        };
+        watch()?;
         listeners.count += 1;
+        nobody_listens.store(false, Ordering::Relaxed);
         Ok(Self)
     }
 }
 
-impl Drop for SignalsWanted {
+impl Drop for SignalsHeard {
     fn drop(&mut self) {
         let mut listeners = Listeners::lock();
         listeners.count -= 1;
