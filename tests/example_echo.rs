@@ -56,7 +56,7 @@ fn what_cannot_be_is_said_in_one_line() {
 /// More than a poll returns events for. What came while the process was stopped came in time.
 #[test]
 fn a_process_that_was_stopped_takes_nobody_for_idle_who_has_sent() {
-    let arguments = ["--reactors", "1", "--idle", "2"];
+    let arguments = ["--reactors", "1", "--idle", "4"];
     let (server, address) = Example::serve("echo", &arguments);
     let (clock, clock_address) = Example::serve("echo", &arguments);
     let mut clients: Vec<Client> = (0..1_500).map(|_| Client::connect(&Address::Tcp(address))).collect();
